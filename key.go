@@ -1,0 +1,204 @@
+package keycote
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+)
+
+type Options struct {
+	Retired   []KEK            // KEKs that still open older keyrings
+	Recovery  []KEK            // every keyring is wrapped for these too; only Encrypt is called on them
+	Validator *Validator       // nil: NewValidator(nil)
+	Prefix    string           // of issued keys; "": "kc"
+	Now       func() time.Time // nil: time.Now
+	Logger    *slog.Logger     // nil: silent
+	MaxStale  time.Duration    // 0: every Verify reads the store
+	CacheSize int              // entries; 0: 100,000
+
+	IssuedOnly bool // refuse chosen values, on Issue and on Verify: then no malformed token costs a read
+
+	// Authorize allows by nil; any other error refuses, as ErrForbidden. nil: the host has already decided. key is never
+	// nil: the key as it is; for Add and Issue as it would be, without an ID; for List, Page and Events what is asked for
+	// (Tenant, and of the filter Kind, App, Owner, ID). An Update that changes Owner or App is asked for as it is and as it
+	// would be. See ByRole.
+	Authorize func(ctx context.Context, actor Actor, action Action, key *Key) error
+
+	// Prober tries an endpoint before a credential is kept for it. nil: none is tried. See keyhttp.PingPong.
+	Prober Prober
+}
+
+// Prober tries an endpoint with a value. Its error is a Violation, or means that the probe could not be made.
+type Prober func(ctx context.Context, endpoint string, secret Secret) error
+
+// ---- Keys ------------------------------------------------------------------------------------------------------
+
+type Kind string
+
+const (
+	KindAccess     Kind = "access"
+	KindCredential Kind = "credential"
+)
+
+type State string
+
+const (
+	StateActive     State = "active"
+	StateDisabled   State = "disabled"
+	StateRevoked    State = "revoked"
+	StateExpired    State = "expired"
+	StateEnded      State = "ended" // of a version: by rotation; judged before any clock
+	StateUnreadable State = "unreadable"
+)
+
+// Key is what may be known about a key without knowing it. Its JSON form is that of the console's API;
+// Scopes, Networks and Labels are never nil.
+type Key struct {
+	ID         string            `json:"id"`
+	Tenant     string            `json:"tenant,omitempty"`
+	Kind       Kind              `json:"kind"`
+	Name       string            `json:"name"`
+	App        string            `json:"app"`
+	Owner      string            `json:"owner"` // who answers for it; the actor that made it unless said otherwise
+	Endpoint   string            `json:"endpoint,omitempty"`
+	Hint       string            `json:"hint"`
+	Scopes     []string          `json:"scopes"`   // access keys; empty: none
+	Networks   []netip.Prefix    `json:"networks"` // access keys; empty: from anywhere
+	Labels     map[string]string `json:"labels"`
+	Limit      Limit             `json:"limit,omitzero"`
+	State      State             `json:"state"`
+	Versions   []Version         `json:"versions"` // oldest first, the last is current; never empty; of the ended ones the last 4
+	CreatedAt  time.Time         `json:"createdAt,omitzero"`
+	CreatedBy  string            `json:"createdBy"`
+	UpdatedAt  time.Time         `json:"updatedAt,omitzero"`
+	ExpiresAt  time.Time         `json:"expiresAt,omitzero"`  // of the current version; zero: never
+	LastUsedAt time.Time         `json:"lastUsedAt,omitzero"` // zero: never used
+	Revision   int64             `json:"revision"`
+}
+
+type Version struct {
+	Number     int       `json:"number"`
+	State      State     `json:"state"`
+	Hint       string    `json:"hint"`
+	CreatedAt  time.Time `json:"createdAt,omitzero"`
+	ExpiresAt  time.Time `json:"expiresAt,omitzero"`
+	LastUsedAt time.Time `json:"lastUsedAt,omitzero"`
+	Uses       int64     `json:"uses"`
+}
+
+// Limit bounds the use of an access key. The zero Limit is none. Per and Period are whole seconds, and stand as seconds in
+// JSON. N processes without a shared limiter allow N times.
+type Limit struct {
+	Rate   int           `json:"rate,omitempty"` // uses per Per
+	Per    time.Duration `json:"per,omitempty"`
+	Burst  int           `json:"burst,omitempty"`
+	Quota  int64         `json:"quota,omitempty"` // uses per Period, which starts at the first use
+	Period time.Duration `json:"period,omitempty"`
+}
+
+type AddParams struct {
+	Name      string // required
+	Endpoint  string // required
+	Secret    Secret // required
+	App       string
+	Owner     string // "": the actor
+	AllowWeak bool   // consent to a value that the strength rule calls weak
+	SkipProbe bool
+	ExpiresAt time.Time
+	Labels    map[string]string
+	Reason    string
+	RequestID string // a retry with the same id makes no second key
+	DryRun    bool   // say what the call would say, and write nothing
+}
+
+type IssueParams struct {
+	Name      string // required
+	App       string
+	Owner     string         // "": the actor
+	Prefix    string         // "": Options.Prefix
+	Secret    Secret         // empty: Keycote makes the value; else it is known in this tenant only
+	AllowWeak bool           // for a chosen value
+	Scopes    []string       // empty: none
+	Networks  []netip.Prefix // empty: from anywhere; a single address is netip.PrefixFrom(a, a.BitLen())
+	ExpiresAt time.Time      // zero: never
+	Limit     Limit
+	Labels    map[string]string
+	Reason    string
+	RequestID string // as for Rotate
+	DryRun    bool   // say what the call would say, and write nothing
+}
+
+type RotateParams struct {
+	Secret    Secret // required for a credential; a chosen value for an access key
+	AllowWeak bool
+	SkipProbe bool
+	ExpiresAt time.Time     // of the new version; zero: as the old one's
+	Overlap   time.Duration // access keys: how long the previous version goes on; never past its own expiry
+	UntilUsed bool          // it ends earlier, at the first successful use of the new one; needs an Overlap
+	RequestID string        // a retry with the same id makes no second version
+	Reason    string
+	DryRun    bool // say what the call would say, and write nothing
+}
+
+// Patch changes what is not nil, and a pointer to a zero value clears: ExpiresAt: new(time.Time) is "never",
+// Scopes: new([]string) is "none", Networks: new([]netip.Prefix) is "from anywhere".
+type Patch struct {
+	Name, App, Owner, Endpoint *string
+
+	Secret    Secret // with a changed origin of Endpoint only, then required; the old version ends. Else use Rotate
+	AllowWeak bool
+	SkipProbe bool
+	Scopes    *[]string
+	Networks  *[]netip.Prefix
+	ExpiresAt *time.Time
+	Limit     *Limit
+	Labels    *map[string]string // replaces all of them
+	Revision  int64              // when set, the change fails with ErrConflict on any other
+	Reason    string
+	DryRun    bool // say what the call would say, and write nothing
+}
+
+// Request is what a key is wanted for, and from where.
+type Request struct {
+	Scopes           []string   // all are required
+	Addr             netip.Addr // zero: unknown, which a key bound to networks refuses
+	Route, UserAgent string     // for the use log; Route is a pattern ("GET /orders/{id}"), not a path
+	Endpoint         string     // of Use: where the value goes; another origin than the key's is ErrAddress, before it is opened
+}
+
+// Grant is the answer of Verify and Use: a small value that shares nothing with the cache.
+type Grant struct {
+	KeyID, Tenant string
+	App, Owner    string
+	Version       int
+	Superseded    bool // a newer version exists
+	ExpiresAt     time.Time
+	Endpoint      string // of Use
+	_             *int   // the compiled policy
+}
+
+// Key returns a copy of the key as Verify judged it, without counters.
+func (g Grant) Key() *Key { return nil }
+
+// Allows reports whether the key's scopes meet all of scopes, by the rule that Verify uses.
+func (g Grant) Allows(scopes ...string) bool { return false }
+
+// Filter: all that is set must hold. Keys come oldest first.
+type Filter struct {
+	Kind          Kind
+	State         State  // as judged now: an active key is not expired
+	Name          string // exact
+	App, Owner    string
+	Search        string // in name, app and hint; literal, case-insensitive
+	Labels        map[string]string
+	ExpiresBefore time.Time // never-expiring keys do not match
+	UnusedSince   time.Time // also keys never used and made before it
+	RotatedBefore time.Time // the current version was made before it
+	Newest        bool      // newest first
+}
+
+type Page struct {
+	Keys []*Key `json:"keys"`
+	Next string `json:"next,omitempty"` // cursor; empty at the end
+}
