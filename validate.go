@@ -55,4 +55,3 @@ type ValidatorOptions struct {
 	AllowHosts  []string       // endpoint hosts that may be private addresses or local names
 	AllowNets   []netip.Prefix // private networks that an endpoint may name
 }
-
