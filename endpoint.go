@@ -1,0 +1,148 @@
+package keycote
+
+import (
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// maxEndpoint is the most bytes of an endpoint that is kept. The address of a single request may be longer.
+const maxEndpoint = 2048
+
+// endpointParts is an endpoint taken apart: what decides where a value is sent.
+type endpointParts struct {
+	scheme string     // "https" or "http"
+	host   string     // in lower case, without brackets and trailing dot
+	addr   netip.Addr // of a host that is an address as netip reads it; else invalid
+	port   int
+}
+
+// origin is scheme, host and port as formats.md writes them: the port always there, IPv6 as netip prints it.
+func (p endpointParts) origin() string {
+	host := p.host
+	if p.addr.Is6() {
+		host = "[" + p.addr.String() + "]"
+	}
+	return p.scheme + "://" + host + ":" + strconv.Itoa(p.port)
+}
+
+// endpointOrigin returns where endpoint sends to, as "scheme://host:port", and false when that cannot be said for
+// certain. Every endpoint that a Validator lets pass has one. Policy is not its business: plain http, private addresses,
+// and a fragment or a length that no stored endpoint may have give an origin all the same, because the address of a
+// request is held against that of its key.
+func endpointOrigin(endpoint string) (origin string, ok bool) {
+	parts, faults := parseEndpoint(endpoint)
+	if len(faults) > 0 {
+		return "", false
+	}
+	return parts.origin(), true
+}
+
+// parseEndpoint takes an endpoint apart by net/url, the parser that net/http will use, and refuses whatever another
+// parser might read as another host. It returns all faults; parts holds what could be told in spite of them.
+func parseEndpoint(s string) (parts endpointParts, faults []Violation) {
+	fault := func(code Code, params ...string) {
+		faults = append(faults, violation(fieldEndpoint, code, params...))
+	}
+	if code := endpointText(s); code != "" {
+		fault(code)
+		return parts, faults
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		fault(codeSyntax)
+		return parts, faults
+	}
+	parts.scheme = u.Scheme
+	switch u.Scheme {
+	case "https":
+		parts.port = 443
+	case "http":
+		parts.port = 80
+	default:
+		fault(codeScheme)
+		if u.Host == "" { // "example.com:443", "mailto:a@b": nothing more can be told
+			return parts, faults
+		}
+	}
+	if u.User != nil {
+		fault(codeUserInfo)
+	}
+	if code := parts.setHost(u); code != "" {
+		fault(code)
+	}
+	if port := u.Port(); port != "" {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 {
+			fault(codeOutOfRange, "min", "1", "max", "65535")
+		}
+		parts.port = int(n)
+	}
+	return parts, faults
+}
+
+// endpointText judges s as text: blanks and control characters are cut, skipped or escaped by one program and not by
+// the next, and a backslash is a slash to a browser.
+func endpointText(s string) Code {
+	if faults := textFaults(s); faults.first() != "" {
+		return faults.first()
+	}
+	for _, r := range s {
+		if unicode.IsSpace(r) || r == '\\' {
+			return codeSyntax
+		}
+	}
+	return ""
+}
+
+// setHost fills in host and addr. A name is made of letters, digits, hyphens, underscores and dots; net/url lets more
+// pass, and percent-encoding too. An address with a zone is no endpoint, as it means something on one machine only.
+func (p *endpointParts) setHost(u *url.URL) Code {
+	host := u.Hostname()
+	if strings.HasPrefix(u.Host, "[") {
+		addr, err := netip.ParseAddr(host)
+		if err != nil || !addr.Is6() {
+			return codeSyntax
+		}
+		p.addr = addr.WithZone("")
+		p.host = p.addr.String()
+		if addr.Zone() != "" {
+			return codeSyntax
+		}
+		return ""
+	}
+	host = strings.TrimSuffix(host, ".")
+	switch {
+	case !isASCII(host):
+		return codeCharset
+	case len(host) > 253 || !hostName(host):
+		return codeSyntax
+	}
+	p.host = strings.ToLower(host)
+	if addr, err := netip.ParseAddr(p.host); err == nil {
+		p.addr = addr
+	}
+	return ""
+}
+
+// hostName reports whether host is labels of 1 to 63 letters, digits, hyphens and underscores, joined by dots.
+func hostName(host string) bool {
+	label := 0
+	for i := range len(host) {
+		c := host[i] | 0x20
+		switch {
+		case c >= 'a' && c <= 'z', host[i] >= '0' && host[i] <= '9', host[i] == '-', host[i] == '_':
+			label++
+		case host[i] == '.' && label > 0:
+			label = 0
+		default:
+			return false
+		}
+		if label > 63 {
+			return false
+		}
+	}
+	return label > 0
+}
