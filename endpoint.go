@@ -121,8 +121,12 @@ func (p *endpointParts) setHost(u *url.URL) Code {
 		return codeSyntax
 	}
 	p.host = strings.ToLower(host)
-	if addr, err := netip.ParseAddr(p.host); err == nil {
-		p.addr = addr
+	if endsInNumber(p.host) {
+		if addr, err := netip.ParseAddr(p.host); err == nil {
+			p.addr = addr
+		} else if len(numberReadings(p.host)) == 0 { // 256.1.1.1: no top-level domain is a number
+			return codeSyntax
+		}
 	}
 	return ""
 }
@@ -145,4 +149,75 @@ func hostName(host string) bool {
 		}
 	}
 	return label > 0
+}
+
+// canonicalHost returns a host as endpointParts has it, and false for what is none: with a port, a scheme or a zone.
+func canonicalHost(s string) (string, bool) {
+	if inner, ok := strings.CutPrefix(s, "["); ok {
+		s = strings.TrimSuffix(inner, "]")
+	}
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return addr.String(), addr.Zone() == ""
+	}
+	s = strings.ToLower(strings.TrimSuffix(s, "."))
+	return s, hostName(s)
+}
+
+// endsInNumber reports whether host is an address to programs that follow inet_aton or the WHATWG's URL standard: its
+// last label is decimal digits or 0x and hexadecimal ones. host is in lower case.
+func endsInNumber(host string) bool {
+	label := host[strings.LastIndexByte(host, '.')+1:]
+	digits := "0123456789"
+	if hex, ok := strings.CutPrefix(label, "0x"); ok {
+		label, digits = hex, "0123456789abcdef"
+	}
+	return strings.Trim(label, digits) == ""
+}
+
+// numberReadings returns every IPv4 address that some resolver takes host for: inet_aton reads 1 to 4 numbers, in
+// octal after a leading 0 and in hexadecimal after 0x, of which the last fills all bytes that are left; others read
+// leading zeros as decimal.
+func numberReadings(host string) (addrs []netip.Addr) {
+	parts := strings.Split(host, ".")
+	if len(parts) > 4 {
+		return nil
+	}
+	for _, base := range []int{0, 10} {
+		var v uint64
+		ok := true
+		for i, p := range parts {
+			n, good := number(p, base)
+			limit := uint64(1) << 8
+			if i == len(parts)-1 {
+				limit = 1 << (8 * (5 - len(parts)))
+			}
+			ok = ok && good && n < limit
+			if i == len(parts)-1 {
+				v = v<<(8*(5-len(parts))) | n
+			} else {
+				v = v<<8 | n
+			}
+		}
+		if ok {
+			addrs = append(addrs, netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)}))
+		}
+	}
+	return addrs
+}
+
+// number reads one part of an address: base 0 goes by its prefix as C does, base 10 takes a leading 0 for nothing.
+func number(s string, base int) (uint64, bool) {
+	hex, isHex := strings.CutPrefix(s, "0x")
+	switch {
+	case isHex && hex == "":
+		return 0, true // WHATWG
+	case isHex:
+		s, base = hex, 16
+	case base == 0 && len(s) > 1 && s[0] == '0':
+		base = 8
+	default:
+		base = 10
+	}
+	n, err := strconv.ParseUint(s, base, 33)
+	return n, err == nil
 }
