@@ -1,5 +1,192 @@
 package keycote
 
-// Message says err in words: a Violation, a Code, or an error that holds one. lang is a BCP 47 tag or the value of an
-// Accept-Language header; English when nothing fits.
-func Message(lang string, err error) string { return "" }
+import (
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/text/language"
+)
+
+// Message says err in words for a person: a Violation, a Code, or an error that holds one. lang is a BCP 47 tag or the
+// value of an Accept-Language header; English when nothing fits.
+//
+// A Violation begins with the name of its field, and with its place in a list, counted from 1. A [*ValidationError] is
+// all of its violations, one on each line. A code that the catalogue does not know is said by the Violation's Text. Any
+// other error, one that holds no code included, gives a general sentence: what err.Error() says is for logs, and is never
+// part of a message. A nil err gives "".
+func Message(lang string, err error) string {
+	if err == nil {
+		return ""
+	}
+	c := catalogueFor(lang)
+	var all *ValidationError
+	if errors.As(err, &all) && all != nil && len(all.Violations) > 0 {
+		lines := make([]string, len(all.Violations))
+		for i, v := range all.Violations {
+			lines[i] = c.violation(v)
+		}
+		return strings.Join(lines, "\n")
+	}
+	var v Violation
+	if errors.As(err, &v) {
+		return c.violation(v)
+	}
+	return c.sentence(CodeOf(err))
+}
+
+// unknownCode is the catalogue's entry for all that has no message of its own. It is no Code of this module.
+const unknownCode Code = "unknown"
+
+// catalogue is one file of messages/: one flat JSON object with keys "code.<code>" and "field.<field>". A message holds
+// placeholders such as {min}, named like the Params of its code.
+type catalogue struct {
+	text  map[string]string
+	colon string // between a field's name and what is wrong with it
+}
+
+func (c *catalogue) sentence(code Code) string {
+	if m, ok := c.text["code."+string(code)]; ok {
+		return fill(m, nil)
+	}
+	return c.text["code."+string(unknownCode)]
+}
+
+func (c *catalogue) violation(v Violation) string {
+	m, ok := c.text["code."+string(v.Code)]
+	switch {
+	case ok && v.Code != unknownCode:
+		m = fill(m, v.Params)
+	case v.Text != "":
+		m = v.Text
+	default:
+		m = c.text["code."+string(ErrInvalid)]
+	}
+	if v.Field == "" {
+		return m
+	}
+	return c.field(v) + c.colon + m
+}
+
+// field names the field of v; a host's own is named as the host does.
+func (c *catalogue) field(v Violation) string {
+	name, ok := c.text["field."+v.Field+"."+v.Params["part"]]
+	if !ok {
+		name, ok = c.text["field."+v.Field]
+	}
+	if !ok {
+		name = v.Field
+	}
+	if i := listIndex(v); i >= 0 {
+		name += " #" + strconv.Itoa(i+1)
+	}
+	return name
+}
+
+// fill puts params into the placeholders of template, in one pass: what a param holds is never taken for a placeholder.
+// One that is missing leaves an ellipsis.
+func fill(template string, params map[string]string) string {
+	var b strings.Builder
+	for {
+		before, rest, ok := strings.Cut(template, "{")
+		b.WriteString(before)
+		if !ok {
+			return b.String()
+		}
+		name, after, ok := strings.Cut(rest, "}")
+		switch value, known := params[name]; {
+		case !ok || !placeholderOK(name): // a brace like any other
+			b.WriteByte('{')
+			template = rest
+			continue
+		case known:
+			b.WriteString(value)
+		default:
+			b.WriteString("…")
+		}
+		template = after
+	}
+}
+
+// placeholderOK reports whether name is letters alone, as the names of Params are.
+func placeholderOK(name string) bool {
+	for i := range len(name) {
+		if c := name[i] | 0x20; c < 'a' || c > 'z' {
+			return false
+		}
+	}
+	return name != ""
+}
+
+//go:embed messages/*.json
+var messageFiles embed.FS
+
+const defaultLocale = "en-US"
+
+// catalogues reads the files at the first message, so that a program that never asks for one pays nothing.
+var catalogues = sync.OnceValue(func() (all struct {
+	list    []*catalogue
+	matcher language.Matcher
+}) {
+	names := []string{"messages/" + defaultLocale + ".json"} // first, because that is what the matcher falls back on
+	files, err := fs.Glob(messageFiles, "messages/*.json")
+	for _, f := range files {
+		if f != names[0] {
+			names = append(names, f)
+		}
+	}
+	var tags []language.Tag
+	for _, name := range names {
+		c := &catalogue{}
+		data, readErr := messageFiles.ReadFile(name)
+		err = errors.Join(err, readErr, json.Unmarshal(data, &c.text))
+		tag, tagErr := language.Parse(localeOf(name))
+		err = errors.Join(err, tagErr)
+		c.colon = colonOf(tag)
+		all.list, tags = append(all.list, c), append(tags, tag)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("keycote: a message catalogue was built in that cannot be read: %v", err))
+	}
+	all.matcher = language.NewMatcher(tags)
+	return all
+})
+
+func localeOf(file string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(file, "messages/"), ".json")
+}
+
+// colonOf is the punctuation between a name and what is said of it.
+func colonOf(tag language.Tag) string {
+	switch base, _ := tag.Base(); base.String() {
+	case "zh", "ja":
+		return "："
+	case "fr":
+		return " : "
+	}
+	return ": "
+}
+
+// maxLanguages is the most bytes of an Accept-Language header that is looked at. Browsers send less than a hundred.
+const maxLanguages = 512
+
+func catalogueFor(lang string) *catalogue {
+	all := catalogues()
+	if lang == "" || len(lang) > maxLanguages {
+		return all.list[0]
+	}
+	tags, _, err := language.ParseAcceptLanguage(lang)
+	if err != nil {
+		return all.list[0]
+	}
+	_, i, confidence := all.matcher.Match(tags...)
+	if confidence == language.No {
+		return all.list[0]
+	}
+	return all.list[i]
+}

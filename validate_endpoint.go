@@ -51,7 +51,7 @@ func (v *Validator) private(p endpointParts) bool {
 		readings = numberReadings(p.host)
 	}
 	if !strings.Contains(p.host, ".") {
-		return len(readings) == 0 || !v.opened(readings[0])
+		return len(readings) == 0 || slices.ContainsFunc(readings, func(a netip.Addr) bool { return !v.opened(a) })
 	}
 	return slices.ContainsFunc(readings, v.closed) || localName(p.host)
 }
