@@ -1,38 +1,9 @@
 package keycote
 
 import (
-	"context"
-	"log/slog"
 	"net/netip"
 	"time"
 )
-
-type Options struct {
-	Retired   []KEK            // KEKs that still open older keyrings
-	Recovery  []KEK            // every keyring is wrapped for these too; only Encrypt is called on them
-	Validator *Validator       // nil: NewValidator(nil)
-	Prefix    string           // of issued keys; "": "kc"
-	Now       func() time.Time // nil: time.Now
-	Logger    *slog.Logger     // nil: silent
-	MaxStale  time.Duration    // 0: every Verify reads the store
-	CacheSize int              // entries; 0: 100,000
-
-	IssuedOnly bool // refuse chosen values, on Issue and on Verify: then no malformed token costs a read
-
-	// Authorize allows by nil; any other error refuses, as ErrForbidden. nil: the host has already decided. key is never
-	// nil: the key as it is; for Add and Issue as it would be, without an ID; for List, Page and Events what is asked for
-	// (Tenant, and of the filter Kind, App, Owner, ID). An Update that changes Owner or App is asked for as it is and as it
-	// would be. See ByRole.
-	Authorize func(ctx context.Context, actor Actor, action Action, key *Key) error
-
-	// Prober tries an endpoint before a credential is kept for it. nil: none is tried. See keyhttp.PingPong.
-	Prober Prober
-}
-
-// Prober tries an endpoint with a value. Its error is a Violation, or means that the probe could not be made.
-type Prober func(ctx context.Context, endpoint string, secret Secret) error
-
-// ---- Keys ------------------------------------------------------------------------------------------------------
 
 type Kind string
 
@@ -175,14 +146,8 @@ type Grant struct {
 	Superseded    bool // a newer version exists
 	ExpiresAt     time.Time
 	Endpoint      string // of Use
-	_             *int   // the compiled policy
+	policy        *policy
 }
-
-// Key returns a copy of the key as Verify judged it, without counters.
-func (g Grant) Key() *Key { return nil }
-
-// Allows reports whether the key's scopes meet all of scopes, by the rule that Verify uses.
-func (g Grant) Allows(scopes ...string) bool { return false }
 
 // Filter: all that is set must hold. Keys come oldest first.
 type Filter struct {

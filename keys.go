@@ -2,88 +2,214 @@ package keycote
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"iter"
+	"log/slog"
+	"sync"
+	"time"
 )
 
-// Manager is the entry point. It is safe for concurrent use and starts no goroutine. The zero Manager is not usable.
-type Manager struct{ _ *int }
+// Manager is the entry point. It is safe for concurrent use and starts no goroutine. The zero Manager is not usable: make
+// one with [New], and views of it with [Manager.Tenant] and [Manager.In].
+type Manager struct {
+	*shared
+	store  Store
+	tenant string
+	bound  bool  // a tenant's view
+	broken error // what every call of this view answers
+	tx     *txState
+}
+
+// shared is what all views of a Manager have in common.
+type shared struct {
+	main  Store // that New was given
+	opts  Options
+	valid *Validator
+	log   *slog.Logger
+	now   func() time.Time
+	rings *rings
+	ids   idSource
+	uses  useLog
+	marks marks
+}
+
+// txState is of a view that works in a host's own transaction: what it made there, and nobody else may rely on yet.
+type txState struct {
+	mu    sync.Mutex
+	rings map[string]*keyring // tenants' keyrings made in this transaction
+}
+
+// Options are optional, every one. No zero value opens anything.
+type Options struct {
+	Retired   []KEK            // KEKs that still open older keyrings
+	Recovery  []KEK            // every keyring is wrapped for these too; only Encrypt is called on them
+	Validator *Validator       // nil: NewValidator(nil)
+	Prefix    string           // of issued keys; "": "kc"
+	Now       func() time.Time // nil: time.Now
+	Logger    *slog.Logger     // nil: silent
+	MaxStale  time.Duration    // 0: every Verify reads the store; more is refused until the verify cache exists
+	CacheSize int              // entries; 0: 100,000
+
+	IssuedOnly bool // refuse chosen values, on Issue and on Verify: then no malformed token costs a read
+
+	// Authorize allows by nil; any other error refuses, as ErrForbidden. nil: the host has already decided. key is never
+	// nil: the key as it is; for Add and Issue as it would be, without an ID; for List, Page and Events what is asked for
+	// (Tenant, and of the filter Kind, App, Owner, ID). An Update that changes Owner or App is asked for as it is and as it
+	// would be. See ByRole.
+	Authorize func(ctx context.Context, actor Actor, action Action, key *Key) error
+
+	// Prober tries an endpoint before a credential is kept for it. nil: none is tried.
+	Prober Prober
+}
+
+// Prober tries an endpoint with a value. Its error is a Violation, or means that the probe could not be made.
+type Prober func(ctx context.Context, endpoint string, secret Secret) error
+
+const defaultPrefix = "kc"
 
 // New opens a Manager over store. It reads the root keyrings, or makes them on an empty store (no item, no record, no
-// event); a KEK that cannot open what is there fails here with ErrKEK, and a store that lost them with ErrTampered. The
-// Manager acts on the unnamed tenant, and verifies issued keys of all tenants: a host with tenants compares Grant.Tenant,
-// or verifies on the tenant's view.
-func New(ctx context.Context, store Store, kek KEK, opts *Options) (*Manager, error) { return nil, nil }
+// event); of several processes that start at once on an empty store, one makes them. The Manager acts on the unnamed
+// tenant, and verifies issued keys of all tenants: a host with tenants compares Grant.Tenant, or verifies on the
+// tenant's view.
+//
+// It fails with [ErrInvalid] on options that make no sense (a malformed Prefix, two KEKs of one id, a negative
+// duration); with [ErrKEK] when the KEK does not open what is there, and the error names the KEK found and the one
+// given; with [ErrTampered] on a store that has lost its keyrings; with [ErrUnavailable] when the store cannot be asked.
+func New(ctx context.Context, store Store, kek KEK, opts *Options) (*Manager, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	s := &shared{main: store, opts: *opts, valid: opts.Validator, log: opts.Logger, now: opts.Now}
+	if err := s.opts.check(store, kek); err != nil {
+		return nil, &Error{Op: opNew, Code: ErrInvalid, Err: err}
+	}
+	if s.opts.Prefix == "" {
+		s.opts.Prefix = defaultPrefix
+	}
+	if s.valid == nil {
+		s.valid = NewValidator(nil)
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = systemClock
+	}
+	s.rings = &rings{keks: keks{kek, opts.Retired, opts.Recovery}, now: s.now, log: s.log}
+	s.uses.start(s.now())
+	if err := s.rings.start(ctx, store); err != nil {
+		return nil, wrapError(ctx, opNew, "", err)
+	}
+	return &Manager{shared: s, store: store}, nil
+}
+
+func (o *Options) check(store Store, kek KEK) error {
+	seen := map[string]bool{}
+	for _, k := range append(append([]KEK{kek}, o.Retired...), o.Recovery...) {
+		switch {
+		case k == nil:
+			return errors.New("a KEK is nil")
+		case k.ID() == "":
+			return errors.New("a KEK has no id")
+		case seen[k.ID()]:
+			return fmt.Errorf("two KEKs have the id %s", kekName(k.ID()))
+		}
+		seen[k.ID()] = true
+	}
+	switch {
+	case store == nil:
+		return errors.New("the store is nil")
+	case o.Prefix != "" && !prefixOK(o.Prefix):
+		return errors.New("Prefix must match ^[a-z][a-z0-9_]{0,30}[a-z0-9]$")
+	case o.MaxStale < 0:
+		return errors.New("MaxStale is negative")
+	case o.MaxStale > 0:
+		return errors.New("MaxStale needs the verify cache, which this version does not have: leave it 0")
+	case o.CacheSize < 0:
+		return errors.New("CacheSize is negative")
+	}
+	return nil
+}
 
 // Tenant returns a view bound to one tenant: everything it does, Verify included, stays inside. It is cheap, and shares
 // m's caches. A name that is empty or malformed, and any name but its own on a view, gives a view whose every call
-// fails with ErrInvalid: a forgotten tenant never falls back on the unnamed one.
-func (m *Manager) Tenant(name string) *Manager { return nil }
+// fails with [ErrInvalid]: a forgotten tenant never falls back on the unnamed one. A name is 1 to 255 bytes of UTF-8
+// without control characters and blank edges, and is compared by its bytes.
+func (m *Manager) Tenant(name string) *Manager {
+	view := *m
+	switch {
+	case m.broken != nil:
+	case !tenantOK(name):
+		view.broken = errors.New("the tenant's name is empty or malformed")
+	case m.bound && m.tenant != name:
+		view.broken = errors.New("a tenant's view has no other tenants")
+	}
+	view.tenant, view.bound = name, true
+	return &view
+}
 
-// Tenants yields the names of all tenants with a key; the unnamed one is m itself and not among them. On a view:
-// ErrForbidden.
-func (m *Manager) Tenants(ctx context.Context) iter.Seq2[string, error] { return nil }
+// Tenants yields the names of all tenants with a key, in the order of their bytes; the unnamed one is m itself and not
+// among them. On a view it yields [ErrForbidden]. Authorize is asked for the action "operate".
+func (m *Manager) Tenants(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		err := m.usable(actionOperate)
+		if err == nil && m.bound {
+			err = &Error{Op: string(actionOperate), Code: ErrForbidden}
+		}
+		if err == nil {
+			err = m.authorize(ctx, actionOperate, &Key{})
+		}
+		name := ""
+		for err == nil {
+			// No id reaches up to "~": the next key after it is another tenant's first.
+			var page []Record
+			page, err = m.store.List(ctx, Query{AllTenants: true, AfterTenant: name, After: "~", Limit: 1, Now: m.now()})
+			if err != nil {
+				break
+			}
+			if len(page) == 0 {
+				return
+			}
+			if name >= page[0].Tenant {
+				err = &Error{Code: ErrTampered, Err: errors.New("the store's order of tenants is broken")}
+				break
+			}
+			name = page[0].Tenant
+			if !yield(name, nil) {
+				return
+			}
+		}
+		yield("", m.fail(ctx, actionOperate, "", err))
+	}
+}
 
 // In returns a view that works through s, for a host's own transaction: keys.In(sqlStore.Tx(tx)). It shares m's keyrings,
-// fills no cache and retries nothing. Call committed after the commit: then m evicts at once. Until then, and if it is
-// never called, m learns of the changes as other processes do.
-func (m *Manager) In(s Store) (view *Manager, committed func()) { return nil, nil }
-
-// Add keeps a credential.
-func (m *Manager) Add(ctx context.Context, p AddParams) (*Key, error) { return nil, nil }
-
-// Issue makes an access key. The Secret is shown this once.
-func (m *Manager) Issue(ctx context.Context, p IssueParams) (*Key, Secret, error) {
-	return nil, Secret{}, nil
+// fills no cache and retries nothing: an [ErrConflict] is the host's to retry, transaction and all. Call committed after
+// the commit: then m evicts at once. Until then, and if it is never called, m learns of the changes as other processes
+// do. Uses that the view counts are written with m's, outside of the transaction.
+func (m *Manager) In(s Store) (view *Manager, committed func()) {
+	v := *m
+	v.store, v.tx = s, &txState{rings: map[string]*keyring{}}
+	if s == nil && v.broken == nil {
+		v.broken = errors.New("the store is nil")
+	}
+	return &v, func() {
+		v.tx.mu.Lock()
+		defer v.tx.mu.Unlock()
+		for tenant := range v.tx.rings {
+			m.rings.tenants.drop(tenant)
+		}
+	}
 }
 
-// Verify checks an access key presented to the host. Every refusal of identity matches ErrUnauthenticated and its own
-// code, ErrUnauthenticated being all that a client may be told; ErrScope, ErrLimited and ErrUnavailable do not match it.
-// The *Error carries the key's id when it is known. Verify is not put to Authorize.
-func (m *Manager) Verify(ctx context.Context, token string, r Request) (Grant, error) {
-	return Grant{}, nil
+// usable refuses every call on a broken view.
+func (m *Manager) usable(action Action) error {
+	if m.broken != nil {
+		return &Error{Op: string(action), Code: ErrInvalid, Err: m.broken}
+	}
+	return nil
 }
 
-// Use opens a credential for a program that presents it now. Each call is counted in the use log, none is an event of
-// its own; within MaxStale it needs no store. It is put to Authorize (ActionUse) only when ctx carries an Actor. An access
-// key is ErrInvalid, a credential that is not active its own code.
-// For HTTP, keyhttp.Transport does this without handing the value out.
-func (m *Manager) Use(ctx context.Context, id string, r Request) (Grant, Secret, error) {
-	return Grant{}, Secret{}, nil
-}
-
-// Reveal shows a credential's value to a person, who must say why; an event is committed before it returns.
-// An access key has nothing to reveal: ErrInvalid.
-func (m *Manager) Reveal(ctx context.Context, id, reason string) (Secret, error) {
-	return Secret{}, nil
-}
-
-// Rotate adds a version. A retry with the same RequestID returns the version made before: if Keycote made its value and
-// nobody has used it, the retry replaces that value and returns the new one, and the value of the lost answer no longer
-// works; otherwise the Secret is zero. At most two versions are alive: rotating a third time replaces the newer one if it
-// was never used, and ends the older one otherwise. Overlap is held against every version that goes on, and 0 ends them
-// all now. "Used" is a mark in the record (design, section 3), so it holds across processes.
-func (m *Manager) Rotate(ctx context.Context, id string, p RotateParams) (*Key, Secret, error) {
-	return nil, Secret{}, nil
-}
-func (m *Manager) Update(ctx context.Context, id string, p Patch) (*Key, error) { return nil, nil }
-
-// Disable, Enable and Revoke repeat without harm: on a key in that state already they return it and write nothing.
-func (m *Manager) Disable(ctx context.Context, id, reason string) (*Key, error) { return nil, nil }
-func (m *Manager) Enable(ctx context.Context, id, reason string) (*Key, error)  { return nil, nil }
-func (m *Manager) Revoke(ctx context.Context, id, reason string) (*Key, error)  { return nil, nil } // final; sealed values erased
-func (m *Manager) Delete(ctx context.Context, id, reason string) error          { return nil }      // record gone, events stay
-func (m *Manager) Get(ctx context.Context, id string) (*Key, error)             { return nil, nil }
-
-// List yields every key that matches; Page gives one page (limit 0: 50; at most 1000). An unreadable record is a Key in
-// StateUnreadable, not an error; after an error the sequence ends. A cursor belongs to its Filter, else ErrInvalid.
-func (m *Manager) List(ctx context.Context, f Filter) iter.Seq2[*Key, error] { return nil }
-func (m *Manager) Page(ctx context.Context, f Filter, cursor string, limit int) (Page, error) {
-	return Page{}, nil
-}
-func (m *Manager) Events(ctx context.Context, f EventFilter) iter.Seq2[Event, error] { return nil }
-
-// Run follows the change feed, flushes counts and delivers alerts until ctx ends; then it flushes once more and returns
-// nil. Without Run everything stays correct: a cached answer is read again when MaxStale is over, and the first call after
-// a window's end writes that window's counts. A host that does not run Run calls Flush before it exits.
-func (m *Manager) Run(ctx context.Context) error   { return nil }
-func (m *Manager) Flush(ctx context.Context) error { return nil }
+// time is the Manager's clock as a body keeps it.
+func (m *Manager) time() time.Time { return micros(m.now()) }

@@ -1,0 +1,245 @@
+package keycote
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Bodies (of records, events and keyring items) are one byte of format and then fields in rising order of their number:
+// uvarint(number<<1 | may-be-ignored), uvarint(length), bytes. Zero values are left out, a list repeats its field. The
+// numbers stand in docs/formats.md and are never used again.
+const bodyFormat = 0x01
+
+var (
+	// errMalformed is a body that this format cannot have produced.
+	errMalformed = errors.New("the body is malformed")
+	// errNewer is a body that holds what this version must not pass over.
+	errNewer = errors.New("made by a newer Keycote")
+)
+
+type encoder []byte
+
+func (e *encoder) head(number, length int) {
+	*e = binary.AppendUvarint(*e, uint64(number)<<1)
+	*e = binary.AppendUvarint(*e, uint64(length))
+}
+
+// always writes the field even when s is empty: an entry of a list.
+func (e *encoder) always(number int, s string) {
+	e.head(number, len(s))
+	*e = append(*e, s...)
+}
+
+func (e *encoder) text(number int, s string) {
+	if s != "" {
+		e.always(number, s)
+	}
+}
+
+func (e *encoder) bytes(number int, b []byte) {
+	if len(b) > 0 {
+		e.head(number, len(b))
+		*e = append(*e, b...)
+	}
+}
+
+func (e *encoder) integer(number int, n int64) {
+	if n != 0 {
+		e.fixed(number, n)
+	}
+}
+
+func (e *encoder) fixed(number int, n int64) {
+	e.head(number, 8)
+	*e = binary.BigEndian.AppendUint64(*e, uint64(n))
+}
+
+func (e *encoder) flag(number int, b bool) {
+	if b {
+		e.fixed(number, 1)
+	}
+}
+
+// time writes microseconds since 1970 UTC. The zero Time is left out; 1970 itself is not.
+func (e *encoder) time(number int, t time.Time) {
+	if !t.IsZero() {
+		e.fixed(number, t.UnixMicro())
+	}
+}
+
+func (e *encoder) labels(number int, m map[string]string) {
+	if len(m) == 0 {
+		return
+	}
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		e.head(number, 8+len(k)+len(m[k]))
+		*e = appendL(appendL(*e, k), m[k])
+	}
+}
+
+// nested writes a body without its first byte.
+func (e *encoder) nested(number int, write func(*encoder)) {
+	var inner encoder = make([]byte, 0, 192)
+	write(&inner)
+	e.head(number, len(inner))
+	*e = append(*e, inner...)
+}
+
+// unknown writes back the fields that an older reader kept. Their numbers are above all that it knows.
+func (e *encoder) unknown(fields []rawField) {
+	for _, f := range fields {
+		*e = binary.AppendUvarint(*e, uint64(f.number)<<1|1)
+		*e = binary.AppendUvarint(*e, uint64(len(f.data)))
+		*e = append(*e, f.data...)
+	}
+}
+
+// appendL appends L(s): four bytes big-endian length, then s.
+func appendL[T string | []byte](dst []byte, s T) []byte {
+	return append(binary.BigEndian.AppendUint32(dst, uint32(len(s))), s...)
+}
+
+type rawField struct {
+	number int
+	data   string
+}
+
+// decoder reads the fields of one body. It works on a string so that what it hands out needs no further copies.
+type decoder struct {
+	rest    string
+	top     int // the highest number this version knows
+	last    int // number of the field before
+	number  int // of the current field
+	data    string
+	err     error
+	unknown []rawField
+}
+
+// openBody checks the format byte and returns a decoder for the rest.
+func openBody(body string, top int) decoder {
+	switch {
+	case body == "":
+		return decoder{err: errMalformed}
+	case body[0] != bodyFormat:
+		return decoder{err: errNewer}
+	}
+	return decoder{rest: body[1:], top: top}
+}
+
+// next steps to the next known field and reports whether there is one. Unknown fields that may be ignored are set
+// aside; any other is an error.
+func (d *decoder) next() bool {
+	for d.err == nil && d.rest != "" {
+		key, ok1 := d.uvarint()
+		length, ok2 := d.uvarint()
+		if !ok1 || !ok2 || key>>1 == 0 || key>>1 > 1<<20 || length > uint64(len(d.rest)) {
+			d.err = errMalformed
+			return false
+		}
+		d.number, d.data, d.rest = int(key>>1), d.rest[:length], d.rest[length:]
+		if d.number < d.last {
+			d.err = errMalformed
+			return false
+		}
+		repeated := d.number == d.last
+		d.last = d.number
+		switch {
+		case d.number > d.top && key&1 == 0:
+			d.err = errNewer
+		case d.number > d.top:
+			d.unknown = append(d.unknown, rawField{d.number, d.data})
+			continue
+		case key&1 != 0:
+			d.err = errMalformed
+		}
+		if repeated {
+			d.number = -d.number // seen before: only a list may take it
+		}
+		return d.err == nil
+	}
+	return false
+}
+
+// field is the current field's number. It turns a repetition into an error unless the field is a list.
+func (d *decoder) field(lists uint64) int {
+	if d.number < 0 {
+		d.number = -d.number
+		if lists>>uint(d.number)&1 == 0 {
+			d.err = errMalformed
+		}
+	}
+	return d.number
+}
+
+func (d *decoder) uvarint() (uint64, bool) {
+	var n uint64
+	for i := 0; i < len(d.rest) && i < 5; i++ {
+		c := d.rest[i]
+		n |= uint64(c&0x7f) << (7 * i)
+		if c < 0x80 {
+			d.rest = d.rest[i+1:]
+			return n, i == 0 || c != 0 // the shortest form only
+		}
+	}
+	return 0, false
+}
+
+func (d *decoder) integer() int64 {
+	if len(d.data) != 8 {
+		d.err = cmp.Or(d.err, errMalformed)
+		return 0
+	}
+	var n uint64
+	for i := range 8 {
+		n = n<<8 | uint64(d.data[i])
+	}
+	return int64(n)
+}
+
+func (d *decoder) flag() bool {
+	n := d.integer()
+	if n != 1 {
+		d.err = cmp.Or(d.err, errMalformed)
+	}
+	return n == 1
+}
+
+func (d *decoder) time() time.Time { return time.UnixMicro(d.integer()).UTC() }
+
+func (d *decoder) label(m map[string]string) map[string]string {
+	k, rest, ok := cutL(d.data)
+	v, rest, ok2 := cutL(rest)
+	if _, twice := m[k]; !ok || !ok2 || rest != "" || twice {
+		d.err = cmp.Or(d.err, errMalformed)
+		return m
+	}
+	if m == nil {
+		m = map[string]string{}
+	}
+	m[k] = v
+	return m
+}
+
+// cutL takes L(x) off the front of s.
+func cutL(s string) (x, rest string, ok bool) {
+	if len(s) < 4 {
+		return "", "", false
+	}
+	n := uint64(s[0])<<24 | uint64(s[1])<<16 | uint64(s[2])<<8 | uint64(s[3])
+	if n > uint64(len(s)-4) {
+		return "", "", false
+	}
+	return s[4 : 4+n], s[4+n:], true
+}
+
+// micros cuts t to what a body keeps: microseconds, UTC. The zero Time stays zero.
+func micros(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Microsecond)
+}

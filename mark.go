@@ -1,0 +1,179 @@
+package keycote
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// That a version was used is a fact of its record, not of the use log: the log is written late, and by each process for
+// itself. The first Verify that succeeds with a version made by Rotate, or by an Issue that may be repeated, commits a
+// mark; if an older version goes on only until then, the same commit ends it. An ordinary key never pays this.
+
+// marks are those that could not be committed. What one of them should have ended is refused by this process from then
+// on, and the commit is tried again at each flush.
+type marks struct {
+	n       atomic.Int32 // so that the hot path needs no lock
+	mu      sync.Mutex
+	pending map[markKey][]int // numbers of the versions that should have ended
+}
+
+type markKey struct {
+	tenant, id string
+	version    int // the one that was used
+}
+
+// maxMarks bounds them. A store that is away for so long refuses every verification anyway.
+const maxMarks = 4096
+
+func (k *marks) add(key markKey, ended []int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.pending == nil {
+		k.pending = map[markKey][]int{}
+	}
+	if _, there := k.pending[key]; there || len(k.pending) < maxMarks {
+		k.pending[key] = ended
+	}
+	k.n.Store(int32(len(k.pending)))
+}
+
+func (k *marks) done(key markKey) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.pending, key)
+	k.n.Store(int32(len(k.pending)))
+}
+
+// ended reports whether v should have ended, although its record could not be told.
+func (k *marks) ended(rec *record, v *version) bool {
+	if k.n.Load() == 0 {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for key, numbers := range k.pending {
+		if key.tenant == rec.tenant && key.id == rec.id {
+			for _, n := range numbers {
+				if n == v.number {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func (k *marks) list() []markKey {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var keys []markKey
+	for key := range k.pending {
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// needsMark reports whether the version's first use must be written down.
+func needsMark(rec *record, v *version) bool {
+	return !v.used && (v.number > 1 || rec.request != nil)
+}
+
+// markUsed commits the mark that version at of rec was used. Of several at once one writes; who is beaten reads the key
+// again, judges it again, and tries once more. If it cannot be written the answer stands.
+func (m *Manager) markUsed(ctx context.Context, rec *record, at int, now time.Time, r Request) error {
+	if !needsMark(rec, &rec.versions[at]) {
+		return nil
+	}
+	number := rec.versions[at].number
+	ended, err := m.commitMark(ctx, rec, at, now)
+	if errors.Is(err, errLost) && m.tx == nil {
+		fresh, refusal := m.reread(ctx, rec.tenant, rec.id)
+		switch {
+		case refusal == nil:
+			if at = fresh.find(number); at < 0 {
+				return ErrUnknownKey
+			}
+			if err := m.judge(fresh, &fresh.versions[at], now, r); err != nil {
+				return err
+			}
+			if !needsMark(fresh, &fresh.versions[at]) {
+				return nil
+			}
+			ended, err = m.commitMark(ctx, fresh, at, now)
+		case errors.Is(refusal, ErrNotFound):
+			return ErrUnknownKey
+		case CodeOf(refusal) == ErrTampered:
+			return refusal
+		default:
+			err = refusal
+		}
+	}
+	if err != nil {
+		m.marks.add(markKey{rec.tenant, rec.id, number}, ended)
+		m.logFailure(ctx, "a first use could not be written down, and will be tried again", err)
+	}
+	return nil
+}
+
+// reread reads a key of any tenant, after its keyrings.
+func (m *Manager) reread(ctx context.Context, tenant, id string) (*record, error) {
+	if err := m.rings.reload(ctx, m.store); err != nil {
+		return nil, err
+	}
+	raw, err := m.store.Get(ctx, tenant, id)
+	if err != nil {
+		return nil, storeAnswer(err)
+	}
+	return m.openRecord(ctx, &raw, tenant, id, true)
+}
+
+// find returns the index of a version by its number, or -1.
+func (r *record) find(number int) int {
+	for i := range r.versions {
+		if r.versions[i].number == number {
+			return i
+		}
+	}
+	return -1
+}
+
+// commitMark writes the mark, and returns the numbers of the older versions that end with it.
+func (m *Manager) commitMark(ctx context.Context, rec *record, at int, now time.Time) (ended []int, err error) {
+	c := m.newChange(ctx, actionVerify, false)
+	c.now = micros(now)
+	c.had, c.rec = rec, rec.clone()
+	c.rec.versions[at].used = true
+	for i := range c.rec.versions[:at] {
+		if v := &c.rec.versions[i]; v.untilUsed && v.state == StateActive {
+			v.end()
+			ended = append(ended, v.number)
+		}
+	}
+	c.ctx = WithActor(ctx, Actor{}) // nobody asked for this change: a client's use did
+	c.event("")
+	c.events[0].Version = rec.versions[at].number
+	return ended, c.commit()
+}
+
+// retryMarks tries to commit what is pending.
+func (m *Manager) retryMarks(ctx context.Context) error {
+	var failed error
+	for _, key := range m.marks.list() {
+		rec, err := m.reread(ctx, key.tenant, key.id)
+		if err == nil {
+			if at := rec.find(key.version); at >= 0 && needsMark(rec, &rec.versions[at]) && rec.state != StateRevoked {
+				_, err = m.commitMark(ctx, rec, at, m.now())
+			}
+		}
+		switch {
+		case err == nil, errors.Is(err, ErrNotFound):
+			m.marks.done(key)
+		default:
+			failed = err
+		}
+	}
+	return failed
+}

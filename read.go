@@ -1,0 +1,292 @@
+package keycote
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+)
+
+const (
+	listPage    = 200
+	defaultPage = 50
+	maxPage     = 1000
+)
+
+// Get returns a key. It fails with [ErrNotFound], with [ErrForbidden] when Authorize refuses ActionRead, with
+// [ErrTampered] when the record was changed behind the library's back, and with [ErrUnavailable].
+func (m *Manager) Get(ctx context.Context, id string) (*Key, error) {
+	if err := m.usable(ActionRead); err != nil {
+		return nil, err
+	}
+	rec, raw, err := m.load(ctx, id)
+	if err != nil {
+		err = m.hidden(ctx, ActionRead, id, raw, err)
+	} else {
+		key := rec.key(m.time(), raw.Uses)
+		if err = m.authorize(ctx, ActionRead, key); err == nil {
+			return key, nil
+		}
+	}
+	err = m.fail(ctx, ActionRead, idOrNone(id), err)
+	m.refused(ctx, ActionRead, id, "", err)
+	return nil, err
+}
+
+// List yields every key that matches. An unreadable record is a Key in [StateUnreadable], not an error: one bad row does
+// not break the list. After an error the sequence ends. It fails as [Manager.Page] does. Authorize is asked once per
+// iteration.
+func (m *Manager) List(ctx context.Context, f Filter) iter.Seq2[*Key, error] {
+	return func(yield func(*Key, error) bool) {
+		q, err := m.query(ctx, f)
+		for err == nil {
+			q.Limit = listPage
+			var keys []*Key
+			if keys, err = m.page(ctx, q); err != nil {
+				break
+			}
+			for _, k := range keys {
+				if !yield(k, nil) {
+					return
+				}
+				q.After = k.ID
+			}
+			if len(keys) < q.Limit {
+				return
+			}
+		}
+		yield(nil, m.readFailure(ctx, err))
+	}
+}
+
+// Page returns one page of what List yields, and a cursor for the next one. limit is 0 to 1000; 0 is 50. A cursor
+// belongs to its Filter and its tenant. It is not secret, and it is not trusted.
+//
+// It fails with [ErrInvalid] for a filter, a limit or a cursor that makes no sense, with [ErrForbidden] when Authorize
+// refuses ActionRead, and with [ErrUnavailable].
+func (m *Manager) Page(ctx context.Context, f Filter, cursor string, limit int) (Page, error) {
+	page, err := m.onePage(ctx, f, cursor, limit)
+	if err != nil {
+		return Page{}, m.readFailure(ctx, err)
+	}
+	return page, nil
+}
+
+func (m *Manager) readFailure(ctx context.Context, err error) error {
+	err = m.fail(ctx, ActionRead, "", err)
+	m.refused(ctx, ActionRead, "", "", err)
+	return err
+}
+
+func (m *Manager) onePage(ctx context.Context, f Filter, cursor string, limit int) (Page, error) {
+	q, err := m.query(ctx, f)
+	if err != nil {
+		return Page{}, err
+	}
+	switch {
+	case limit < 0 || limit > maxPage:
+		return Page{}, &Error{Code: ErrInvalid, Err: fmt.Errorf("a page has 0 to %d keys", maxPage)}
+	case limit == 0:
+		limit = defaultPage
+	}
+	if cursor != "" {
+		var ok bool
+		if q.After, ok = parseCursor(cursor, m.tenant, f); !ok {
+			return Page{}, &Error{Code: ErrInvalid, Err: errors.New("the cursor is malformed, or another filter's")}
+		}
+	}
+	q.Limit = limit
+	keys, err := m.page(ctx, q)
+	if err != nil {
+		return Page{}, err
+	}
+	p := Page{Keys: keys}
+	if len(keys) == limit {
+		p.Next = newCursor(m.tenant, f, keys[limit-1].ID)
+	}
+	return p, nil
+}
+
+// query checks a filter, asks Authorize, and makes the first page's query.
+func (m *Manager) query(ctx context.Context, f Filter) (Query, error) {
+	if err := m.usable(ActionRead); err != nil {
+		return Query{}, err
+	}
+	switch f.State {
+	case "", StateActive, StateDisabled, StateRevoked, StateExpired:
+	default:
+		return Query{}, &Error{Code: ErrInvalid, Err: errors.New("no key can be asked for by this state")}
+	}
+	switch f.Kind {
+	case "", KindAccess, KindCredential:
+	default:
+		return Query{}, &Error{Code: ErrInvalid, Err: errors.New("there is no such kind of key")}
+	}
+	if !f.textOK() {
+		return Query{}, &Error{Code: ErrInvalid, Err: errors.New("the filter holds text that no key has")}
+	}
+	asked := &Key{Tenant: m.tenant, Kind: f.Kind, App: f.App, Owner: f.Owner}
+	if err := m.authorize(ctx, ActionRead, asked); err != nil {
+		return Query{}, err
+	}
+	f.Search = strings.ToLower(f.Search)
+	if strings.TrimSpace(f.Search) == "" {
+		f.Search = ""
+	}
+	return Query{Tenant: m.tenant, Filter: f, Now: m.time()}, nil
+}
+
+// textOK keeps out of the databases what not each of them takes.
+func (f *Filter) textOK() bool {
+	const most = 4 * 1024
+	ok := func(s string) bool { return len(s) <= most && strings.ToValidUTF8(s, "") == s && !strings.Contains(s, "\x00") }
+	for k, v := range f.Labels {
+		if !ok(k) || !ok(v) {
+			return false
+		}
+	}
+	return ok(f.Name) && ok(f.App) && ok(f.Owner) && ok(f.Search) && len(f.Labels) <= 64
+}
+
+// page reads one page of keys, the unreadable ones marked as such.
+func (m *Manager) page(ctx context.Context, q Query) ([]*Key, error) {
+	rows, err := m.store.List(ctx, q)
+	if err != nil {
+		return nil, storeAnswer(err)
+	}
+	keys := make([]*Key, 0, len(rows))
+	for i := range rows {
+		rec, err := m.openRecord(ctx, &rows[i], m.tenant, rows[i].ID, true)
+		if err != nil {
+			keys = append(keys, unreadable(m.tenant, rows[i].ID))
+			continue
+		}
+		keys = append(keys, rec.key(q.Now, rows[i].Uses))
+	}
+	return keys, nil
+}
+
+// Events yields what was done, oldest first unless f says otherwise. An event that was changed behind the library's back
+// is yielded as its ID with [ErrTampered], and the sequence goes on; any other error ends it: [ErrForbidden] when
+// Authorize refuses ActionEvents, [ErrInvalid] for an After that is no event's id, [ErrUnavailable].
+func (m *Manager) Events(ctx context.Context, f EventFilter) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		err := m.mayReadEvents(ctx, f)
+		q := EventQuery{Tenant: m.tenant, Filter: f, Limit: listPage}
+		for err == nil {
+			var rows []EventRecord
+			if rows, err = m.store.Events(ctx, q); err != nil {
+				err = storeAnswer(err)
+				break
+			}
+			for i := range rows {
+				e, fault := m.openEvent(ctx, &rows[i])
+				if !yield(e, m.fail(ctx, ActionEvents, e.KeyID, fault)) {
+					return
+				}
+				q.Filter.After = rows[i].ID
+			}
+			if len(rows) < q.Limit {
+				return
+			}
+		}
+		err = m.fail(ctx, ActionEvents, idOrNone(f.KeyID), err)
+		m.refused(ctx, ActionEvents, f.KeyID, "", err)
+		yield(Event{}, err)
+	}
+}
+
+func (m *Manager) mayReadEvents(ctx context.Context, f EventFilter) error {
+	if err := m.usable(ActionEvents); err != nil {
+		return err
+	}
+	if f.After != "" && !idOK(eventIDPrefix, f.After) {
+		return &Error{Code: ErrInvalid, Err: errors.New("After is no event's id")}
+	}
+	asked := &Key{Tenant: m.tenant}
+	if f.KeyID != "" {
+		if !keyIDOK(f.KeyID) {
+			return ErrNotFound
+		}
+		asked.ID = f.KeyID
+		if m.opts.Authorize != nil {
+			rec, raw, err := m.load(ctx, f.KeyID)
+			switch code := CodeOf(err); {
+			case err == nil:
+				asked = rec.key(m.time(), raw.Uses)
+			case code == ErrTampered, raw != nil:
+				asked = unreadable(m.tenant, f.KeyID)
+			case code != ErrNotFound:
+				return err
+			}
+		}
+	}
+	return m.authorize(ctx, ActionEvents, asked)
+}
+
+// openEvent checks the seal of what a Store answered and reads it.
+func (m *Manager) openEvent(ctx context.Context, row *EventRecord) (Event, error) {
+	roots := m.rings.current(ctx, m.store)
+	if !roots.trail.made(row.Seal) && m.rings.reloadUnknown(ctx, m.store) {
+		roots = m.rings.roots.Load()
+	}
+	id := row.ID
+	if !idOK(eventIDPrefix, id) {
+		id = ""
+	}
+	if err := roots.trail.mac.VerifyMAC(row.Seal, eventSealed(row.Body)); err != nil {
+		return Event{ID: id}, &Error{Code: ErrTampered, Err: errors.New("the event's seal does not hold")}
+	}
+	e, err := decodeEvent(*row)
+	switch {
+	case errors.Is(err, errNewer):
+		return Event{ID: id}, &Error{Code: ErrUnavailable, Err: errNewer}
+	case err != nil || e.Tenant != m.tenant:
+		return Event{ID: id}, &Error{Code: ErrTampered, Err: errors.New("the event is not what its seal covers")}
+	}
+	return *e, nil
+}
+
+// A cursor is the format, 16 bytes of a hash of tenant and filter, and the last id, in URL-safe base64.
+const (
+	cursorFormat = 0x01
+	cursorHash   = 16
+)
+
+func newCursor(tenant string, f Filter, last string) string {
+	b := append([]byte{cursorFormat}, f.hash(tenant)...)
+	return base64.RawURLEncoding.EncodeToString(append(b, last...))
+}
+
+func parseCursor(s, tenant string, f Filter) (last string, ok bool) {
+	if len(s) > 256 {
+		return "", false
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || len(b) < 1+cursorHash || b[0] != cursorFormat || string(b[1:1+cursorHash]) != string(f.hash(tenant)) {
+		return "", false
+	}
+	last = string(b[1+cursorHash:])
+	return last, keyIDOK(last)
+}
+
+func (f *Filter) hash(tenant string) []byte {
+	var e encoder
+	e.text(1, tenant)
+	e.text(2, string(f.Kind))
+	e.text(3, string(f.State))
+	e.text(4, f.Name)
+	e.text(5, f.App)
+	e.text(6, f.Owner)
+	e.text(7, f.Search)
+	e.labels(8, f.Labels)
+	e.time(9, f.ExpiresBefore)
+	e.time(10, f.UnusedSince)
+	e.time(11, f.RotatedBefore)
+	e.flag(12, f.Newest)
+	sum := sha256.Sum256(e)
+	return sum[:cursorHash]
+}

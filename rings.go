@@ -1,0 +1,385 @@
+package keycote
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// ringRefresh is how often a process compares its keyrings with the store's. Rotation inside a keyring relies on it:
+	// a new key waits two of these before anything is made with it.
+	ringRefresh = time.Minute
+	// ringRetry bounds how often a token, seal or value that names an unknown key makes a process read a keyring again.
+	ringRetry = time.Second
+	// maxTenantRings bounds the tenants' keyrings held open: 1.6 kB each.
+	maxTenantRings = 4096
+)
+
+// rootRings are the three keyrings that belong to no tenant, as of one reading.
+type rootRings struct {
+	index, record, trail *keyring
+	decoy                Record // sealed, and nobody's
+}
+
+func (r *rootRings) all() []*keyring { return []*keyring{r.index, r.record, r.trail} }
+
+// expect names the revisions under which a Batch was made.
+func (r *rootRings) expect(more ...*keyring) []ItemRef {
+	refs := []ItemRef{r.index.ref, r.record.ref, r.trail.ref}
+	for _, ring := range more {
+		if ring != nil {
+			refs = append(refs, ring.ref)
+		}
+	}
+	return refs
+}
+
+// rings opens keyrings and keeps them, bounded, following what other processes do to them.
+type rings struct {
+	keks keks
+	now  func() time.Time
+	log  *slog.Logger
+
+	roots   atomic.Pointer[rootRings]
+	checked atomic.Int64 // microseconds: when roots were last held against the store
+
+	mu      sync.Mutex // one reading of the roots at a time
+	retried time.Time  // when an unknown key last made us read them
+
+	tenants ringCache
+}
+
+// start opens the root keyrings, or makes them on an empty store.
+func (r *rings) start(ctx context.Context, store Store) error {
+	found, err := r.readRoots(ctx, store)
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		empty, err := isEmpty(ctx, store)
+		if err != nil {
+			return err
+		}
+		if empty {
+			if err := r.createRoots(ctx, store); err != nil {
+				return err
+			}
+		}
+		// Whoever was faster than we has left keyrings, and perhaps keys, between our two looks.
+		if found, err = r.readRoots(ctx, store); err != nil {
+			return err
+		}
+	}
+	if len(found) != 3 {
+		return &Error{Code: ErrTampered, Err: fmt.Errorf("the store has %d of 3 root keyrings, and is not empty", len(found))}
+	}
+	roots, err := r.openRoots(ctx, found)
+	if err != nil {
+		return err
+	}
+	r.install(roots)
+	return nil
+}
+
+func isEmpty(ctx context.Context, store Store) (bool, error) {
+	items, err := store.Items(ctx, ItemQuery{AllTenants: true, Limit: 1})
+	if err != nil || len(items) > 0 {
+		return false, err
+	}
+	records, err := store.List(ctx, Query{AllTenants: true, Limit: 1})
+	if err != nil || len(records) > 0 {
+		return false, err
+	}
+	events, err := store.Events(ctx, EventQuery{AllTenants: true, Limit: 1})
+	return len(events) == 0, err
+}
+
+func (r *rings) createRoots(ctx context.Context, store Store) error {
+	batch := Batch{ID: newBatchID()}
+	for _, name := range []string{ringIndex, ringRecord, ringTrail} {
+		_, item, err := r.keks.create(ctx, "", name)
+		if err != nil {
+			return &Error{Code: kekFailure(ctx), Err: causeOf(err)}
+		}
+		batch.Items = append(batch.Items, item)
+	}
+	err := commitBatch(ctx, store, batch)
+	if errors.Is(err, ErrConflict) {
+		return nil // another process made them
+	}
+	return err
+}
+
+// kekFailure is the code of a KEK that did not do what New needs.
+func kekFailure(ctx context.Context) Code {
+	if ctx.Err() != nil {
+		return ErrUnavailable
+	}
+	return ErrKEK
+}
+
+func (r *rings) readRoots(ctx context.Context, store Store) (map[string]Item, error) {
+	items, err := store.Items(ctx, ItemQuery{Space: spaceKeyring, Limit: 100})
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]Item{}
+	for _, item := range items {
+		switch item.Name {
+		case ringIndex, ringRecord, ringTrail:
+			found[item.Name] = item
+		}
+	}
+	return found, nil
+}
+
+// openRoots opens all three. Where some open and others do not, the KEK is right and the store is not.
+func (r *rings) openRoots(ctx context.Context, found map[string]Item) (*rootRings, error) {
+	var opened rootRings
+	var failed error
+	good := 0
+	for name, slot := range map[string]**keyring{
+		ringIndex: &opened.index, ringRecord: &opened.record, ringTrail: &opened.trail,
+	} {
+		ring, err := r.keks.open(ctx, found[name])
+		switch {
+		case err == nil && ring.shredded:
+			err = errMalformed // nothing shreds a root keyring
+			fallthrough
+		case err != nil:
+			failed = err
+		default:
+			*slot = ring
+			good++
+		}
+	}
+	switch {
+	case failed == nil:
+		opened.decoy, _, failed = sealRecord(&opened, &record{
+			id: keyIDPrefix, kind: KindAccess, name: "decoy", scopes: []string{"a:read", "a:write"}, state: StateActive,
+			versions: []version{{number: 1, state: StateActive, digests: []digest{{kind: digestToken}}}}, revision: 1,
+		})
+		return &opened, failed
+	case ctx.Err() != nil:
+		return nil, &Error{Code: ErrUnavailable, Err: ctx.Err()}
+	case errors.Is(failed, errNewer):
+		return nil, &Error{Code: ErrUnavailable, Err: failed}
+	case good > 0 || errors.Is(failed, errMalformed):
+		return nil, &Error{Code: ErrTampered, Err: causeOf(failed)}
+	}
+	return nil, &Error{Code: ErrKEK, Err: causeOf(failed)}
+}
+
+func (r *rings) install(roots *rootRings) {
+	r.roots.Store(roots)
+	r.checked.Store(r.now().UnixMicro())
+}
+
+// current returns the root keyrings, held against the store's once a minute. A store that cannot be asked, or a keyring
+// that does not open, leaves them as they are: what they verify is still genuine, and no change gets past the fence.
+func (r *rings) current(ctx context.Context, store Store) *rootRings {
+	now := r.now().UnixMicro()
+	before := r.checked.Load()
+	if age := now - before; age >= 0 && age < ringRefresh.Microseconds() || !r.checked.CompareAndSwap(before, now) {
+		return r.roots.Load()
+	}
+	if err := r.reload(ctx, store); err != nil {
+		r.log.LogAttrs(ctx, slog.LevelError, "keycote: the root keyrings could not be read again", slog.Any("error", err))
+	}
+	return r.roots.Load()
+}
+
+// reload reads the root keyrings again and opens those that have changed.
+func (r *rings) reload(ctx context.Context, store Store) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	found, err := r.readRoots(ctx, store)
+	if err != nil {
+		return err
+	}
+	had := r.roots.Load()
+	changed := false
+	for _, ring := range had.all() {
+		switch item := found[ring.ref.Name]; {
+		case item.Revision < ring.ref.Revision:
+			return &Error{Code: ErrTampered, Err: fmt.Errorf("the %s keyring is gone or older than it was", ring.ref.Name)}
+		case item.Revision > ring.ref.Revision:
+			changed = true
+		}
+	}
+	if !changed {
+		r.checked.Store(r.now().UnixMicro())
+		return nil
+	}
+	roots, err := r.openRoots(ctx, found)
+	if err != nil {
+		return err
+	}
+	r.install(roots)
+	return nil
+}
+
+// reloadUnknown is reload for a token or seal that names a key we do not know: at most once a second, so that made-up
+// ones cannot turn into reads. It reports whether it looked.
+func (r *rings) reloadUnknown(ctx context.Context, store Store) bool {
+	r.mu.Lock()
+	now := r.now()
+	since := now.Sub(r.retried)
+	if since >= 0 && since < ringRetry {
+		r.mu.Unlock()
+		return false
+	}
+	r.retried = now
+	r.mu.Unlock()
+	if err := r.reload(ctx, store); err != nil {
+		r.log.LogAttrs(ctx, slog.LevelError, "keycote: the root keyrings could not be read again", slog.Any("error", err))
+		return false
+	}
+	return true
+}
+
+// data returns a tenant's keyring to seal under, or nil when it has none yet. One that is behind is harmless here: the
+// fence refuses what is sealed under it.
+func (r *rings) data(ctx context.Context, store Store, tenant string) (*keyring, error) {
+	if ring := r.tenants.peek(tenant); ring != nil {
+		return ring, nil
+	}
+	return r.dataNow(ctx, store, tenant)
+}
+
+// dataNow returns a tenant's keyring as the store has it now: to open under. One shredded a moment ago opens nothing
+// any more.
+func (r *rings) dataNow(ctx context.Context, store Store, tenant string) (*keyring, error) {
+	item, err := readData(ctx, store, tenant)
+	if err != nil {
+		return nil, err
+	}
+	return r.tenants.load(ctx, tenant, func(had *keyring) (*keyring, error) {
+		if had != nil && item.Revision < had.ref.Revision { // another call has read a newer one since we looked
+			if item, err = readData(ctx, store, tenant); err != nil {
+				return nil, err
+			}
+		}
+		return r.openData(ctx, item, had)
+	})
+}
+
+// readData reads a tenant's keyring; Revision 0 says that there is none.
+func readData(ctx context.Context, store Store, tenant string) (Item, error) {
+	items, err := store.Items(ctx, ItemQuery{Space: spaceKeyring, Tenant: tenant, Name: ringData, Limit: 1})
+	if err != nil || len(items) == 0 {
+		return Item{}, err
+	}
+	return items[0], nil
+}
+
+// openData opens item, unless it is what had is of.
+func (r *rings) openData(ctx context.Context, item Item, had *keyring) (*keyring, error) {
+	switch {
+	case had != nil && item.Revision < had.ref.Revision:
+		return nil, &Error{Code: ErrTampered, Err: errors.New("the tenant's keyring is gone or older than it was")}
+	case had != nil && item.Revision == had.ref.Revision:
+		return had, nil
+	case item.Revision == 0:
+		return nil, nil
+	}
+	ring, err := r.keks.open(ctx, item)
+	if err == nil {
+		return ring, nil
+	}
+	var noKEK *errNoKEK
+	code := ErrUnavailable
+	switch {
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	case errors.Is(err, errNewer):
+	case errors.Is(err, errMalformed):
+		code = ErrTampered
+	case errors.As(err, &noKEK):
+		code = ErrKEK
+	case r.keks.answers(ctx, r.roots.Load().record):
+		code = ErrTampered
+	}
+	return nil, &Error{Code: code, Err: causeOf(err)}
+}
+
+// ringCache is a bounded LRU of tenants' keyrings. One goroutine at a time loads a tenant's; the others wait for it, or
+// for their own contexts.
+type ringCache struct {
+	mu    sync.Mutex
+	slots map[string]*list.Element
+	order list.List // most recently used first
+}
+
+type ringSlot struct {
+	tenant string
+	turn   chan struct{} // holds a token while nobody loads
+	ring   atomic.Pointer[keyring]
+}
+
+func (c *ringCache) slot(tenant string) *ringSlot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.slots == nil {
+		c.slots = map[string]*list.Element{}
+	}
+	if e, ok := c.slots[tenant]; ok {
+		c.order.MoveToFront(e)
+		return e.Value.(*ringSlot)
+	}
+	s := &ringSlot{tenant: tenant, turn: make(chan struct{}, 1)}
+	s.turn <- struct{}{}
+	c.slots[tenant] = c.order.PushFront(s)
+	for c.order.Len() > maxTenantRings {
+		oldest := c.order.Remove(c.order.Back()).(*ringSlot)
+		delete(c.slots, oldest.tenant)
+	}
+	return s
+}
+
+// peek returns what is held, without waiting.
+func (c *ringCache) peek(tenant string) *keyring { return c.slot(tenant).ring.Load() }
+
+// put keeps a keyring that has just been committed.
+func (c *ringCache) put(ring *keyring) {
+	c.slot(ring.ref.Tenant).ring.CompareAndSwap(nil, ring)
+}
+
+func (c *ringCache) load(ctx context.Context, tenant string, read func(had *keyring) (*keyring, error)) (*keyring, error) {
+	s := c.slot(tenant)
+	select {
+	case <-s.turn:
+	case <-ctx.Done():
+		return nil, &Error{Code: ErrUnavailable, Err: ctx.Err()}
+	}
+	defer func() { s.turn <- struct{}{} }()
+	ring, err := read(s.ring.Load())
+	if err == nil {
+		s.ring.Store(ring)
+	}
+	return ring, err
+}
+
+// drop forgets a tenant's keyring, so that the next call reads it.
+func (c *ringCache) drop(tenant string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.slots[tenant]; ok {
+		c.order.Remove(e)
+		delete(c.slots, tenant)
+	}
+}
+
+// clear forgets all of them.
+func (c *ringCache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.slots)
+	c.order.Init()
+}

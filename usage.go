@@ -1,0 +1,384 @@
+package keycote
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	// useWindow is the length of the windows that uses are counted in.
+	useWindow = time.Minute
+	// flushEvery is how often Run writes counts: what a crash may lose.
+	flushEvery = 10 * time.Second
+
+	// What is kept in memory between two writes. Beyond maxUseRows a row loses address, route and agent; beyond twice
+	// that it loses its key. A refusal without a key has at most maxStrangers rows. The sum is always exact.
+	maxUseRows   = 1 << 16
+	maxStrangers = 4096
+	maxRefusals  = 4096
+
+	usesPerBatch = 500
+	maxUseText   = 128 // bytes of Route and UserAgent
+)
+
+// useKey is what makes two uses one row.
+type useKey struct {
+	tenant, key  string
+	version      int
+	outcome      Code
+	addr         netip.Addr
+	route, agent string
+	window       int64 // its start, microseconds
+}
+
+type useTally struct {
+	n           int64
+	first, last int64 // microseconds
+}
+
+// refusalKey is what makes two refused management calls one event.
+type refusalKey struct {
+	tenant, actor, key, name string
+	addr                     netip.Addr
+	action                   Action
+	code                     Code
+	window                   int64
+}
+
+// useLog counts in memory and is written in batches.
+type useLog struct {
+	mu        sync.Mutex
+	rows      map[useKey]*useTally
+	strangers int
+	refusals  map[refusalKey]*useTally
+
+	next    atomic.Int64 // microseconds: when the present window ends
+	running atomic.Int32 // how many Runs take care of flushing
+
+	sending chan struct{} // holds a token while nobody flushes
+	unsent  []Batch       // counts whose outcome is unknown: repeated as they are, so that none is counted twice
+}
+
+func (l *useLog) start(now time.Time) {
+	l.next.Store(windowOf(now) + useWindow.Microseconds())
+	l.sending = make(chan struct{}, 1)
+	l.sending <- struct{}{}
+}
+
+func windowOf(t time.Time) int64 {
+	us := t.UnixMicro()
+	return us - us%useWindow.Microseconds()
+}
+
+// count adds a use. Where no Run does it, the first call after a window's end writes what was counted.
+func (m *Manager) count(ctx context.Context, k useKey, now time.Time) {
+	us := now.UnixMicro()
+	k.window = windowOf(now)
+	k.addr = k.addr.Unmap().WithZone("")
+	if k.key == "" {
+		k.route, k.agent = "", ""
+		if k.addr.Is6() {
+			p, _ := k.addr.Prefix(64)
+			k.addr = p.Addr()
+		}
+	}
+	k.route, k.agent = cutText(k.route), cutText(k.agent)
+
+	l := &m.uses
+	l.mu.Lock()
+	t := l.rows[k]
+	if t == nil {
+		t = l.row(k)
+	}
+	t.add(us)
+	l.mu.Unlock()
+
+	if us >= l.next.Load() && l.running.Load() == 0 && m.tx == nil {
+		m.flushDue(ctx, us)
+	}
+}
+
+func (t *useTally) add(us int64) {
+	if t.n == 0 {
+		t.first, t.last = us, us
+	}
+	t.n++
+	t.first, t.last = min(t.first, us), max(t.last, us)
+}
+
+// row makes the row for k, with less detail when there are too many.
+func (l *useLog) row(k useKey) *useTally {
+	if l.rows == nil {
+		l.rows = map[useKey]*useTally{}
+	}
+	if k.key == "" {
+		if l.strangers >= maxStrangers {
+			k.addr = netip.Addr{}
+		} else {
+			l.strangers++
+		}
+	} else {
+		if len(l.rows) >= maxUseRows {
+			k.addr, k.route, k.agent = netip.Addr{}, "", ""
+		}
+		if len(l.rows) >= 2*maxUseRows {
+			k = useKey{outcome: k.outcome, window: k.window}
+		}
+	}
+	t := l.rows[k]
+	if t == nil {
+		t = &useTally{}
+		l.rows[k] = t
+	}
+	return t
+}
+
+// cutText bounds what a client may write into the use log.
+func cutText(s string) string {
+	if len(s) > maxUseText {
+		cut := maxUseText
+		for cut > maxUseText-utf8.UTFMax && !utf8.RuneStart(s[cut]) {
+			cut--
+		}
+		s = s[:cut]
+	}
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] >= 0x7f {
+			return strings.Map(func(r rune) rune {
+				if isControl(r) {
+					return -1
+				}
+				return r
+			}, strings.ToValidUTF8(s, "�"))
+		}
+	}
+	return s
+}
+
+// refused counts a management call that was refused, for an event that tells of all that are alike.
+func (m *Manager) refused(ctx context.Context, action Action, id, name string, err error) {
+	code := CodeOf(err)
+	switch code {
+	case ErrForbidden, ErrNotFound, ErrTampered, ErrRevoked, ErrShredded, ErrDisabled, ErrExpired, ErrAddress:
+	default:
+		return
+	}
+	actor, _ := ActorFrom(ctx)
+	now := m.now()
+	k := refusalKey{
+		tenant: m.tenant, actor: actor.ID, key: idOrNone(id), addr: actor.Addr.Unmap().WithZone(""), action: action,
+		code: code, window: windowOf(now),
+	}
+	if len(name) <= 4*255 && utf8.ValidString(name) {
+		k.name = name
+	}
+	l := &m.uses
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refusals == nil {
+		l.refusals = map[refusalKey]*useTally{}
+	}
+	if l.refusals[k] == nil && len(l.refusals) >= maxRefusals {
+		k = refusalKey{action: action, code: code, window: k.window}
+	}
+	if l.refusals[k] == nil {
+		l.refusals[k] = &useTally{}
+	}
+	l.refusals[k].add(now.UnixMicro())
+}
+
+// Flush writes the counts, the refusals and the marks that are still in memory. It fails with [ErrUnavailable], and
+// keeps what it could not write: a later Flush tries again, and nothing is counted twice.
+func (m *Manager) Flush(ctx context.Context) error {
+	if m.broken != nil {
+		return &Error{Op: opFlush, Code: ErrInvalid, Err: m.broken}
+	}
+	select {
+	case <-m.uses.sending:
+	case <-ctx.Done():
+		return wrapError(ctx, opFlush, "", ctx.Err())
+	}
+	defer func() { m.uses.sending <- struct{}{} }()
+	return wrapError(ctx, opFlush, "", m.flush(ctx))
+}
+
+// flushDue is Flush for the one call that finds a window over.
+func (m *Manager) flushDue(ctx context.Context, us int64) {
+	select {
+	case <-m.uses.sending:
+		defer func() { m.uses.sending <- struct{}{} }()
+		if us < m.uses.next.Load() {
+			return
+		}
+		if err := m.flush(ctx); err != nil {
+			m.logFailure(ctx, "the use log could not be written, and will be tried again", err)
+		}
+	default:
+	}
+}
+
+func (m *Manager) flush(ctx context.Context) error {
+	l := &m.uses
+	l.next.Store(windowOf(m.now()) + useWindow.Microseconds())
+	main := &Manager{shared: m.shared, store: m.main} // also when a view of a transaction is asked
+	err := main.sendUnsent(ctx)
+	if err == nil {
+		l.mu.Lock()
+		rows := l.rows
+		l.rows, l.strangers = nil, 0
+		l.mu.Unlock()
+		l.unsent = batchesOf(rows)
+		err = main.sendUnsent(ctx)
+	}
+	return errors.Join(err, main.sendRefusals(ctx), main.retryMarks(ctx))
+}
+
+func (m *Manager) sendUnsent(ctx context.Context) error {
+	l := &m.uses
+	for len(l.unsent) > 0 {
+		if err := commitBatch(ctx, m.store, l.unsent[0]); err != nil {
+			return err
+		}
+		l.unsent = l.unsent[1:]
+	}
+	return nil
+}
+
+func batchesOf(rows map[useKey]*useTally) []Batch {
+	var batches []Batch
+	for k, t := range rows {
+		if len(batches) == 0 || len(batches[len(batches)-1].Uses) == usesPerBatch {
+			batches = append(batches, Batch{ID: newBatchID()})
+		}
+		b := &batches[len(batches)-1]
+		b.Uses = append(b.Uses, UseCount{
+			Tenant: k.tenant, KeyID: k.key, Version: k.version, Outcome: k.outcome, Addr: k.where(), Route: k.route,
+			Agent: k.agent, Window: time.UnixMicro(k.window).UTC(), N: t.n,
+			First: time.UnixMicro(t.first).UTC(), Last: time.UnixMicro(t.last).UTC(),
+		})
+	}
+	return batches
+}
+
+// where is the address as the use log has it: of a stranger with an IPv6 address, the /64.
+func (k *useKey) where() string {
+	switch {
+	case !k.addr.IsValid():
+		return ""
+	case k.key == "" && k.addr.Is6():
+		return netip.PrefixFrom(k.addr, 64).String()
+	}
+	return k.addr.String()
+}
+
+// sendRefusals writes the refused calls as events. What cannot be written goes back.
+func (m *Manager) sendRefusals(ctx context.Context) error {
+	l := &m.uses
+	l.mu.Lock()
+	taken := l.refusals
+	l.refusals = nil
+	l.mu.Unlock()
+	if len(taken) == 0 {
+		return nil
+	}
+	var events []Event
+	for k, t := range taken {
+		at := time.UnixMicro(t.first).UTC()
+		events = append(events, Event{
+			ID: m.ids.next(eventIDPrefix, at), Tenant: k.tenant, KeyID: k.key, Name: k.name, Action: k.action,
+			Outcome: k.code, Actor: k.actor, Addr: k.addr, At: at, Count: t.n,
+		})
+	}
+	err := m.attempts(ctx, func() error {
+		roots := m.rings.current(ctx, m.store)
+		rows, err := sealEvents(roots, events...)
+		if err != nil {
+			return err
+		}
+		return m.send(ctx, Batch{ID: newBatchID(), Expect: []ItemRef{roots.trail.ref}, Events: rows})
+	})
+	if err != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.refusals == nil {
+			l.refusals = taken
+		} else {
+			for k, t := range taken {
+				if had := l.refusals[k]; had != nil {
+					had.n += t.n
+					had.first = min(had.first, t.first)
+				} else if len(l.refusals) < 2*maxRefusals {
+					l.refusals[k] = t
+				}
+			}
+		}
+	}
+	return err
+}
+
+// Run follows the change feed, flushes counts and delivers alerts until ctx ends; then it flushes once more and returns
+// nil. Without Run everything stays correct: the first call after a window's end writes that window's counts. A host
+// that does not run Run calls Flush before it exits.
+func (m *Manager) Run(ctx context.Context) error {
+	if m.broken != nil {
+		return &Error{Op: opFlush, Code: ErrInvalid, Err: m.broken}
+	}
+	m.uses.running.Add(1)
+	defer m.uses.running.Add(-1)
+	const step = time.Second
+	ticker := newTicker(step)
+	defer ticker.Stop()
+	position, waited := "", time.Duration(0)
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushEvery)
+			defer cancel()
+			if err := m.Flush(last); err != nil {
+				m.logFailure(last, "the last counts could not be written", err)
+			}
+			return nil
+		case <-ticker.C:
+		}
+		position = m.follow(ctx, position)
+		if waited += step; waited >= flushEvery {
+			waited = 0
+			if err := m.Flush(ctx); err != nil {
+				m.logFailure(ctx, "the use log could not be written, and will be tried again", err)
+			}
+		}
+	}
+}
+
+// follow reads the feed from position on and drops the keyrings that were changed elsewhere.
+func (m *Manager) follow(ctx context.Context, position string) string {
+	for {
+		changes, next, err := m.main.Changes(ctx, position)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			// What happened in between is not known: look at everything again.
+			m.rings.tenants.clear()
+			m.rings.checked.Store(0)
+			return ""
+		case err != nil:
+			m.logFailure(ctx, "the change feed could not be read", err)
+			return position
+		}
+		for _, c := range changes {
+			if c.ID == "" && c.Space == spaceKeyring {
+				m.rings.tenants.drop(c.Tenant)
+				m.rings.checked.Store(0)
+			}
+		}
+		position = next
+		if len(changes) < 1000 {
+			return position
+		}
+	}
+}

@@ -1,0 +1,211 @@
+package keycote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Use opens a credential for a program that presents it now. Each call is counted in the use log, none is an event of
+// its own. It is put to Authorize (ActionUse) only when ctx carries an Actor. For HTTP, keyhttp.Transport does this
+// without handing the value out.
+//
+// It fails with [ErrNotFound]; with [ErrInvalid] for an access key; with [ErrRevoked], [ErrDisabled] or [ErrExpired]
+// when the credential is not active; with [ErrAddress] when r.Endpoint is of another origin than the credential's,
+// before it is opened; with [ErrScope] when r.Scopes asks for any, since a credential has none; with [ErrForbidden],
+// [ErrTampered], [ErrShredded], [ErrKEK] and [ErrUnavailable].
+func (m *Manager) Use(ctx context.Context, id string, r Request) (Grant, Secret, error) {
+	if err := m.usable(ActionUse); err != nil {
+		return Grant{}, Secret{}, err
+	}
+	now := m.now()
+	rec, raw, err := m.load(ctx, id)
+	if err == nil {
+		if _, ok := ActorFrom(ctx); ok {
+			err = m.authorize(ctx, ActionUse, rec.key(now, raw.Uses))
+		}
+	}
+	if err == nil {
+		err = judgeUse(rec, rec.stateAt(micros(now)), r)
+	}
+	var secret Secret
+	if err == nil {
+		secret, err = m.open(ctx, rec)
+	}
+	k := useKey{tenant: m.tenant, key: idOrNone(id), addr: r.Addr, route: r.Route, agent: r.UserAgent}
+	if rec != nil {
+		k.version = rec.current().number
+	}
+	if err != nil {
+		err = m.fail(ctx, ActionUse, idOrNone(id), err)
+		k.outcome = CodeOf(err)
+		switch {
+		case k.outcome == ErrUnavailable:
+		case rec == nil, k.outcome == ErrForbidden:
+			m.refused(ctx, ActionUse, id, "", err)
+		default:
+			m.count(ctx, k, now)
+		}
+		return Grant{}, Secret{}, err
+	}
+	m.count(ctx, k, now)
+	expires, endpoint := rec.current().expiresAt, rec.endpoint
+	rec.strip()
+	return Grant{
+		KeyID: rec.id, Tenant: rec.tenant, App: rec.app, Owner: rec.owner, Version: k.version, ExpiresAt: expires,
+		Endpoint: endpoint, policy: &policy{rec, now},
+	}, secret, nil
+}
+
+// judgeUse decides whether a credential may be opened for this request.
+func judgeUse(rec *record, state State, r Request) error {
+	switch {
+	case rec.kind != KindCredential:
+		return &Error{Code: ErrInvalid, Err: errors.New("an access key has no value to use")}
+	case state == StateRevoked:
+		return ErrRevoked
+	case state == StateDisabled:
+		return ErrDisabled
+	case state == StateExpired:
+		return ErrExpired
+	case state != StateActive:
+		return ErrTampered
+	case len(r.Scopes) > 0:
+		return ErrScope
+	}
+	if r.Endpoint == "" {
+		return nil
+	}
+	bound, ok := endpointOrigin(rec.endpoint)
+	wanted, ok2 := endpointOrigin(r.Endpoint)
+	if !ok || !ok2 || bound != wanted {
+		return ErrAddress
+	}
+	return nil
+}
+
+// Reveal shows a credential's value to a person, who must say why; an event is committed before it returns. It works on
+// a disabled and on an expired credential.
+//
+// It fails with a [*ValidationError] without a reason; with [ErrInvalid] for an access key, which has nothing to reveal;
+// with [ErrRevoked] when the value was erased; with [ErrNotFound], [ErrForbidden], [ErrTampered], [ErrShredded],
+// [ErrKEK], and with [ErrUnavailable] also when the event could not be written.
+func (m *Manager) Reveal(ctx context.Context, id, reason string) (Secret, error) {
+	if err := m.usable(ActionReveal); err != nil {
+		return Secret{}, err
+	}
+	var secret Secret
+	var name string
+	err := m.attempts(ctx, func() error {
+		c := m.newChange(ctx, ActionReveal, false)
+		rec, raw, err := m.load(ctx, id)
+		if err != nil {
+			return m.hidden(ctx, ActionReveal, id, raw, err)
+		}
+		name, c.rec = rec.name, rec
+		if err := m.authorize(ctx, ActionReveal, rec.key(c.now, raw.Uses)); err != nil {
+			return err
+		}
+		if found := checkCall(callParams{Reason: reason, NeedReason: true, Credential: true}); len(found) > 0 {
+			return &ValidationError{found}
+		}
+		switch {
+		case rec.kind != KindCredential:
+			return &Error{Code: ErrInvalid, Err: errors.New("an access key has nothing to reveal")}
+		case rec.state == StateRevoked:
+			return ErrRevoked
+		}
+		c.event(reason)
+		rows, err := sealEvents(c.roots, c.events...)
+		if err != nil {
+			return err
+		}
+		if err := c.send(Batch{ID: newBatchID(), Expect: []ItemRef{c.roots.trail.ref}, Events: rows}); err != nil {
+			return err
+		}
+		secret, err = m.open(ctx, rec)
+		return err
+	})
+	if err != nil {
+		err = m.fail(ctx, ActionReveal, idOrNone(id), err)
+		m.refused(ctx, ActionReveal, id, name, err)
+		return Secret{}, err
+	}
+	return secret, nil
+}
+
+// open is the one gate through which a sealed value leaves: for Use, which counts it, and for Reveal, which has
+// committed an event. A test counts its callers. Any failure is an error; nothing that was not opened is handed out.
+func (m *Manager) open(ctx context.Context, rec *record) (Secret, error) {
+	v := rec.current()
+	ring, err := m.dataRing(ctx, true)
+	if err != nil {
+		return Secret{}, err
+	}
+	switch {
+	case ring == nil:
+		return Secret{}, m.tampered(ctx, rec.tenant, rec.id, "there is a sealed value, and no keyring")
+	case ring.shredded:
+		return Secret{}, ErrShredded
+	}
+	origin, ok := endpointOrigin(rec.endpoint)
+	if !ok {
+		return Secret{}, m.tampered(ctx, rec.tenant, rec.id, "the endpoint is malformed")
+	}
+	value, err := ring.aead.Decrypt([]byte(v.sealed), valueAD(rec.tenant, rec.id, v.number, origin))
+	if err != nil || len(value) == 0 {
+		return Secret{}, m.tampered(ctx, rec.tenant, rec.id, "the sealed value does not open")
+	}
+	return NewSecret(string(value)), nil
+}
+
+// keep seals a credential's value into v. The first credential of a tenant makes its keyring.
+func (c *change) keep(v *version, secret Secret) error {
+	ring, err := c.dataRing(c.ctx, false)
+	switch {
+	case err != nil:
+		return err
+	case ring == nil:
+		var item Item
+		if ring, item, err = c.rings.keks.create(c.ctx, c.tenant, ringData); err != nil {
+			return fmt.Errorf("the tenant's keyring could not be made: %w", err)
+		}
+		c.made, c.items = ring, append(c.items, item)
+	case ring.shredded:
+		return ErrShredded
+	}
+	c.ring = ring
+	origin, ok := endpointOrigin(c.rec.endpoint)
+	if !ok {
+		return &ValidationError{[]Violation{{Field: "endpoint", Code: "syntax"}}}
+	}
+	value := secret.Reveal()
+	sealed, err := ring.aead.Encrypt([]byte(value), valueAD(c.rec.tenant, c.rec.id, v.number, origin))
+	if err != nil {
+		return err
+	}
+	v.source, v.sealed, v.hint = sourceGiven, string(sealed), hintOf(value, "")
+	return nil
+}
+
+// dataRing returns the keyring of the view's tenant, nil when it has none: as the store has it now, or as it was last
+// seen. In a host's own transaction nothing that is read or made becomes anybody else's.
+func (m *Manager) dataRing(ctx context.Context, now bool) (*keyring, error) {
+	switch {
+	case m.tx != nil:
+		item, err := readData(ctx, m.store, m.tenant)
+		if err != nil {
+			return nil, err
+		}
+		m.tx.mu.Lock()
+		had := m.tx.rings[m.tenant]
+		m.tx.mu.Unlock()
+		if had != nil && had.ref.Revision == item.Revision {
+			return had, nil
+		}
+		return m.rings.openData(ctx, item, nil)
+	case now:
+		return m.rings.dataNow(ctx, m.store, m.tenant)
+	}
+	return m.rings.data(ctx, m.store, m.tenant)
+}

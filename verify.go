@@ -1,0 +1,216 @@
+package keycote
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// maxValue bounds what is taken for a key at all, in bytes. Longer input is refused, never cut: two values with a common
+// beginning must not meet (Okta 2024: bcrypt cut a cache key at 72 bytes).
+const maxValue = 4096
+
+// Verify checks an access key presented to the host. Every refusal of identity matches [ErrUnauthenticated] and its own
+// code, ErrUnauthenticated being all that a client may be told: [ErrUnknownKey], [ErrTampered], [ErrRevoked],
+// [ErrDisabled], [ErrExpired], [ErrAddress], judged in this order. [ErrScope], [ErrLimited] and [ErrUnavailable] do not
+// match it. The *Error carries the key's id when it is known. Verify is not put to Authorize.
+//
+// A mistyped or made-up value of issued form is refused without a read of the store; any other value costs one, unless
+// Options.IssuedOnly is set.
+func (m *Manager) Verify(ctx context.Context, token string, r Request) (Grant, error) {
+	if err := m.usable(actionVerify); err != nil {
+		return Grant{}, err
+	}
+	now := m.now()
+	rec, at, err := m.identify(ctx, token)
+	if err == nil {
+		err = m.judge(rec, &rec.versions[at], now, r)
+	}
+	if err == nil {
+		err = m.markUsed(ctx, rec, at, now, r)
+	}
+	if err != nil {
+		return Grant{}, m.refuse(ctx, rec, at, now, r, err)
+	}
+	v := &rec.versions[at]
+	m.count(ctx, useKey{
+		tenant: rec.tenant, key: rec.id, version: v.number, addr: r.Addr, route: r.Route, agent: r.UserAgent,
+	}, now)
+	rec.strip()
+	return Grant{
+		KeyID: rec.id, Tenant: rec.tenant, App: rec.app, Owner: rec.owner, Version: v.number,
+		Superseded: at < len(rec.versions)-1, ExpiresAt: v.expiresAt, policy: &policy{rec, now},
+	}, nil
+}
+
+// refuse counts a refusal and makes its error.
+func (m *Manager) refuse(ctx context.Context, rec *record, at int, now time.Time, r Request, err error) error {
+	id := ""
+	k := useKey{tenant: m.tenant, addr: r.Addr}
+	if rec != nil {
+		id = rec.id
+		k = useKey{
+			tenant: rec.tenant, key: id, version: rec.versions[at].number, addr: r.Addr, route: r.Route, agent: r.UserAgent,
+		}
+	}
+	err = wrapError(ctx, opVerify, id, err)
+	if k.outcome = CodeOf(err); k.outcome != ErrUnavailable {
+		m.count(ctx, k, now)
+	}
+	return err
+}
+
+// identify finds the record and the version that a value belongs to. Its errors do not say whose.
+func (m *Manager) identify(ctx context.Context, value string) (rec *record, at int, err error) {
+	roots := m.rings.current(ctx, m.store)
+	var list []digest
+	if issuedForm(value) {
+		t, ok := parseToken(value)
+		if !ok {
+			return nil, 0, ErrUnknownKey
+		}
+		id := t.indexKey()
+		o, ok := roots.index.compute(id, tokenMessage(&t))
+		if !ok && !roots.index.known[id] && m.rings.reloadUnknown(ctx, m.store) {
+			roots = m.rings.roots.Load()
+			o, ok = roots.index.compute(id, tokenMessage(&t))
+		}
+		if !ok || !t.proves(&o) {
+			return nil, 0, ErrUnknownKey
+		}
+		list = []digest{{digestToken, id, o.sum()}}
+	} else {
+		if m.opts.IssuedOnly || !presentable(value) {
+			return nil, 0, ErrUnknownKey
+		}
+		list = make([]digest, 0, 2*len(roots.index.enabled))
+		chosen, imported := chosenMessage(m.tenant, value), importMessage(value)
+		for _, id := range roots.index.enabled {
+			if o, ok := roots.index.compute(id, chosen); ok {
+				list = append(list, digest{digestChosen, id, o.sum()})
+			}
+			if o, ok := roots.index.compute(id, imported); ok {
+				list = append(list, digest{digestImport, id, o.sum()})
+			}
+		}
+	}
+	rec, at, err = m.lookup(ctx, list)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		if list[0].kind == digestToken {
+			m.decoy(roots)
+		}
+		return nil, 0, ErrUnknownKey
+	case err != nil:
+		return nil, 0, err
+	case m.bound && rec.tenant != m.tenant:
+		return nil, 0, ErrUnknownKey
+	}
+	return rec, at, nil
+}
+
+// decoy does for a genuine value without a record what would be done for one with a record, so that the time of an
+// answer does not tell the two apart.
+func (m *Manager) decoy(roots *rootRings) {
+	if roots.record.mac.VerifyMAC(roots.decoy.Seal, recordSealed(roots.decoy.Body)) == nil {
+		_, _ = decodeRecord(roots.decoy.Body)
+	}
+}
+
+// presentable reports whether a value of other than issued form may be a key: visible ASCII of a bounded length.
+func presentable(value string) bool {
+	if value == "" || len(value) > maxValue {
+		return false
+	}
+	for i := range len(value) {
+		if value[i] < 0x21 || value[i] > 0x7e {
+			return false
+		}
+	}
+	return true
+}
+
+// lookup asks the store once for all of list, and returns the record with the version that holds one of them: of the
+// same kind and under the same index key, or somebody has pointed the digest at another record. A digest of a RequestID
+// belongs to the record itself; at is then the current version.
+func (m *Manager) lookup(ctx context.Context, list []digest) (rec *record, at int, err error) {
+	sums := make([][]byte, len(list))
+	for i := range list {
+		sums[i] = list[i].sum[:]
+	}
+	raw, err := m.store.Lookup(ctx, sums)
+	if err != nil {
+		err = storeAnswer(err)
+		if errors.Is(err, errLost) {
+			return nil, 0, m.tampered(ctx, m.tenant, "", "one value leads to two records")
+		}
+		return nil, 0, err
+	}
+	if rec, err = m.openRecord(ctx, &raw, raw.Tenant, raw.ID, false); err != nil {
+		return nil, 0, err
+	}
+	for i := range rec.versions {
+		if holdsAny(rec.versions[i].digests, list) {
+			return rec, i, nil
+		}
+	}
+	if rec.request != nil && holdsAny(rec.request.digests, list) {
+		return rec, len(rec.versions) - 1, nil
+	}
+	return nil, 0, m.tampered(ctx, raw.Tenant, raw.ID, "the digest that was found is not in the body")
+}
+
+func holdsAny(kept, list []digest) bool {
+	for i := range kept {
+		if slices.Contains(list, kept[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// judge decides on a record whose seal holds. An ended version is judged by what its record says, and only then is the
+// clock asked.
+func (m *Manager) judge(rec *record, v *version, now time.Time, r Request) error {
+	switch {
+	case rec.kind != KindAccess:
+		return ErrUnknownKey
+	case rec.state == StateRevoked:
+		return ErrRevoked
+	case rec.state == StateDisabled:
+		return ErrDisabled
+	case rec.state != StateActive:
+		return ErrTampered
+	case !v.live(now), m.marks.ended(rec, v):
+		return ErrExpired
+	case !allowedFrom(rec.networks, r.Addr):
+		return ErrAddress
+	case !allows(rec.scopes, r.Scopes):
+		return ErrScope
+	}
+	return nil
+}
+
+// policy is what a Grant remembers of its key.
+type policy struct {
+	rec *record // stripped
+	at  time.Time
+}
+
+// Key returns a copy of the key as Verify judged it, without counters. Of the zero Grant it is nil.
+func (g Grant) Key() *Key {
+	if g.policy == nil {
+		return nil
+	}
+	return g.policy.rec.key(g.policy.at, nil)
+}
+
+// Allows reports whether the key's scopes meet all of scopes, by the rule that Verify uses. The zero Grant allows
+// nothing but an empty list.
+func (g Grant) Allows(scopes ...string) bool {
+	if g.policy == nil {
+		return len(scopes) == 0
+	}
+	return allows(g.policy.rec.scopes, scopes)
+}
