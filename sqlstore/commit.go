@@ -1,0 +1,148 @@
+package sqlstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+
+	"github.com/keycote/keycote"
+)
+
+// errRepeated ends the transaction of a Batch that was committed before.
+var errRepeated = errors.New("sqlstore: the batch is committed already")
+
+// Commit applies b whole or not at all, in a transaction of its own, or in a view as a savepoint.
+//
+// It answers a [keycote.Violation] of Field "name" or "secret" and Code [keycote.ErrExists], [keycote.ErrConflict] and
+// [keycote.ErrNotFound] as [keycote.Store] says, and in this order of rank: what is gone or has another revision, then
+// the name, then the secret. Any other error is the database's, or the context's, and leaves nothing behind.
+func (s *Store) Commit(ctx context.Context, b keycote.Batch) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := s.write(ctx, func(x session) error {
+		return (&commit{session: x, ctx: ctx, b: b, sweeps: s.sweeps}).apply()
+	})
+	if err == errRepeated {
+		return nil
+	}
+	return contextual(ctx, err)
+}
+
+// commit is a Batch on its way into the database.
+type commit struct {
+	session
+	ctx     context.Context
+	b       keycote.Batch
+	head    int64 // the number of the last change before this Batch
+	changes []keycote.Change
+	sweeps  *atomic.Uint32
+}
+
+func (c *commit) run(statement string, args ...any) error {
+	_, err := c.exec(c.ctx, statement, args...)
+	return err
+}
+
+func (c *commit) apply() error {
+	for _, step := range []func() error{
+		c.remember, c.order, c.expect, c.records, c.items, c.events, c.redact, c.uses, c.prune, c.feed, c.forget,
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remember keeps the Batch's ID; the insert that changes nothing is how a known one is seen, also when the same Batch is
+// being committed by somebody else at this moment.
+func (c *commit) remember() error {
+	if c.b.ID == "" {
+		return nil
+	}
+	n, err := c.exec(c.ctx, "INSERT INTO keycote_batches (id, done_at) VALUES (?, "+c.d.now+")"+c.d.onConflict([]string{"id"}), c.b.ID)
+	if err == nil && n == 0 {
+		return errRepeated
+	}
+	return err
+}
+
+// order takes the feed's one row before anything is compared. Whoever changes records or items holds it until commit, so
+// what is read from here on stays true until then, and numbers are given out in the order of commits.
+func (c *commit) order() error {
+	if len(c.b.Insert)+len(c.b.Update)+len(c.b.Delete)+len(c.b.Items) == 0 {
+		return nil
+	}
+	_, err := c.one(c.ctx, []any{&c.head}, "SELECT n FROM keycote_head WHERE one = 1"+c.d.lock)
+	return err
+}
+
+// forget lets go of Batch IDs that are older than a day, a few at a time: at the first Commit of a
+// Store, so that short programs do their part too, and then at every sixteenth.
+func (c *commit) forget() error {
+	if c.sweeps.Add(1)%16 != 1 {
+		return nil
+	}
+	return c.run("DELETE FROM keycote_batches WHERE id IN (SELECT id FROM (SELECT id FROM keycote_batches WHERE done_at < " +
+		c.d.now + " - " + micros25h + " ORDER BY done_at LIMIT 64) old)")
+}
+
+const micros25h = "90000000000"
+
+func (c *commit) itemRevision(tenant, space, name string) (int64, error) {
+	var revision int64
+	_, err := c.one(c.ctx, []any{&revision},
+		"SELECT revision FROM keycote_items WHERE tenant = ? AND space = ? AND name = ?"+c.d.lock, tenant, space, name)
+	return revision, err
+}
+
+func (c *commit) expect() error {
+	refs := slices.Clone(c.b.Expect)
+	slices.SortFunc(refs, func(a, b keycote.ItemRef) int {
+		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Space, b.Space), cmp.Compare(a.Name, b.Name))
+	})
+	for _, ref := range refs {
+		revision, err := c.itemRevision(ref.Tenant, ref.Space, ref.Name)
+		if err != nil {
+			return err
+		}
+		if revision != ref.Revision {
+			return keycote.ErrConflict
+		}
+	}
+	return nil
+}
+
+func (c *commit) items() error {
+	items := slices.Clone(c.b.Items)
+	slices.SortStableFunc(items, func(a, b keycote.Item) int {
+		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Space, b.Space), cmp.Compare(a.Name, b.Name))
+	})
+	for _, i := range items {
+		revision, err := c.itemRevision(i.Tenant, i.Space, i.Name)
+		if err != nil {
+			return err
+		}
+		if i.Revision < 1 || revision != i.Revision-1 {
+			return keycote.ErrConflict
+		}
+		switch {
+		case len(i.Body) == 0:
+			err = c.run("DELETE FROM keycote_items WHERE tenant = ? AND space = ? AND name = ?", i.Tenant, i.Space, i.Name)
+		case i.Revision == 1:
+			err = c.run("INSERT INTO keycote_items (tenant, space, name, revision, body) VALUES (?, ?, ?, ?, ?)",
+				i.Tenant, i.Space, i.Name, i.Revision, i.Body)
+		default:
+			err = c.run("UPDATE keycote_items SET revision = ?, body = ? WHERE tenant = ? AND space = ? AND name = ?",
+				i.Revision, i.Body, i.Tenant, i.Space, i.Name)
+		}
+		if err != nil {
+			return err
+		}
+		c.changes = append(c.changes, keycote.Change{Tenant: i.Tenant, Space: i.Space, Revision: i.Revision})
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+package sqlstore
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"database/sql"
+	"slices"
+
+	"github.com/keycote/keycote"
+)
+
+// recordColumns is everything of a record r, with the rows that belong to it packed into columns. One statement sees
+// one state of the database whatever the isolation is; with a statement for each table a record could be read with the
+// digests of its next revision, and would then look as if it had been tampered with.
+func recordColumns(d *dialect) string {
+	of := func(table, packed string) string {
+		return ", (SELECT " + packed + " FROM " + table + " t WHERE t.tenant = r.tenant AND t.id = r.id)"
+	}
+	return "r.tenant, r.id, r.kind, r.name, r.app, r.owner, r.state, r.search, r.created_at, r.expires_at, r.rotated_at, " +
+		"r.revision, r.body, r.seal" +
+		of("keycote_digests", d.pack("t.place", d.hex("t.digest"))) +
+		of("keycote_labels", d.pack(d.hex("t.label"), d.hex("t.value"))) +
+		of("keycote_totals", d.pack("t.version", "t.n", "t.first_at", "t.last_at"))
+}
+
+func scanRecord(rows *sql.Rows) (keycote.Record, error) {
+	var r keycote.Record
+	var name, digests, labels, totals sql.NullString
+	var created, rotated int64
+	var expires sql.NullInt64
+	err := rows.Scan(&r.Tenant, &r.ID, &r.Kind, &name, &r.App, &r.Owner, &r.State, &r.Search, &created, &expires, &rotated,
+		&r.Revision, &r.Body, &r.Seal, &digests, &labels, &totals)
+	if err != nil {
+		return keycote.Record{}, err
+	}
+	r.Name = name.String
+	r.CreatedAt, r.ExpiresAt, r.RotatedAt = timeOf(created), timeOrNever(expires), timeOf(rotated)
+	if r.Digests, err = unpackDigests(digests); err != nil {
+		return keycote.Record{}, err
+	}
+	if r.Labels, err = unpackLabels(labels); err != nil {
+		return keycote.Record{}, err
+	}
+	r.Uses, err = unpackTotals(totals, r.Tenant, r.ID)
+	return r, err
+}
+
+func unpackDigests(packed sql.NullString) ([][]byte, error) {
+	rows, err := unpack(packed, 2)
+	if err != nil || rows == nil {
+		return nil, err
+	}
+	type digest struct {
+		place int64
+		bytes []byte
+	}
+	all := make([]digest, len(rows))
+	for i, row := range rows {
+		place, err := numbers(row[:1])
+		if err != nil {
+			return nil, err
+		}
+		if all[i].bytes, err = unhex(row[1]); err != nil {
+			return nil, err
+		}
+		all[i].place = place[0]
+	}
+	slices.SortFunc(all, func(a, b digest) int { return cmp.Or(cmp.Compare(a.place, b.place), bytes.Compare(a.bytes, b.bytes)) })
+	out := make([][]byte, len(all))
+	for i, d := range all {
+		out[i] = d.bytes
+	}
+	return out, nil
+}
+
+func unpackLabels(packed sql.NullString) (map[string]string, error) {
+	rows, err := unpack(packed, 2)
+	if err != nil || rows == nil {
+		return nil, err
+	}
+	labels := make(map[string]string, len(rows))
+	for _, row := range rows {
+		label, err := unhex(row[0])
+		if err != nil {
+			return nil, err
+		}
+		value, err := unhex(row[1])
+		if err != nil {
+			return nil, err
+		}
+		labels[string(label)] = string(value)
+	}
+	return labels, nil
+}
+
+func unpackTotals(packed sql.NullString, tenant, id string) ([]keycote.UseCount, error) {
+	rows, err := unpack(packed, 4)
+	if err != nil || rows == nil {
+		return nil, err
+	}
+	uses := make([]keycote.UseCount, len(rows))
+	for i, row := range rows {
+		n, err := numbers(row)
+		if err != nil {
+			return nil, err
+		}
+		uses[i] = keycote.UseCount{Tenant: tenant, KeyID: id, Version: int(n[0]), N: n[1], First: timeOf(n[2]), Last: timeOf(n[3])}
+	}
+	slices.SortFunc(uses, func(a, b keycote.UseCount) int { return cmp.Compare(a.Version, b.Version) })
+	return uses, nil
+}
+
+func getStatement(d *dialect) string {
+	return "SELECT " + recordColumns(d) + " FROM keycote_records r WHERE r.tenant = ? AND r.id = ?"
+}
+
+// Get returns one record, as it was at one moment, with its totals; [keycote.ErrNotFound].
+func (s *Store) Get(ctx context.Context, tenant, id string) (keycote.Record, error) {
+	rows, err := s.rows(ctx, s.get, func() string { return getStatement(s.d) }, tenant, id)
+	if err != nil {
+		return keycote.Record{}, contextual(ctx, err)
+	}
+	var found []keycote.Record
+	err = drain(rows, func(rows *sql.Rows) error {
+		r, err := scanRecord(rows)
+		found = append(found, r)
+		return err
+	})
+	switch {
+	case err != nil:
+		return keycote.Record{}, contextual(ctx, err)
+	case len(found) == 0:
+		return keycote.Record{}, keycote.ErrNotFound
+	}
+	return found[0], nil
+}
+
+// rows runs a prepared statement, or in a view, and for a statement that is not prepared, its text.
+func (s *Store) rows(ctx context.Context, prepared *sql.Stmt, text func() string, args ...any) (*sql.Rows, error) {
+	if s.tx == nil && prepared != nil {
+		return prepared.QueryContext(ctx, args...)
+	}
+	x := s.reader()
+	if x.whole {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		ctx = context.WithoutCancel(ctx)
+	}
+	return x.q.QueryContext(ctx, s.d.text(text()), args...)
+}
+
+// lookupStatement starts at the digests, so that the size of the store does not matter.
+func lookupStatement(n int) string {
+	return "SELECT r.tenant, r.id, r.body, r.seal FROM keycote_digests d CROSS JOIN keycote_records r" +
+		" WHERE d.digest IN (" + marks(n) + ") AND r.tenant = d.tenant AND r.id = d.id"
+}
+
+// Lookup returns the one record that digests lead to, with Tenant, ID, Body and Seal alone. It is one statement,
+// prepared for up to 8 digests. [keycote.ErrNotFound]; [keycote.ErrConflict] when they lead to two.
+func (s *Store) Lookup(ctx context.Context, digests [][]byte) (keycote.Record, error) {
+	if len(digests) == 0 {
+		return keycote.Record{}, keycote.ErrNotFound
+	}
+	var prepared *sql.Stmt
+	if len(digests) <= maxPrepared {
+		prepared = s.lookup[len(digests)-1]
+	}
+	args := make([]any, len(digests))
+	for i, d := range digests {
+		args[i] = d
+	}
+	rows, err := s.rows(ctx, prepared, func() string { return lookupStatement(len(digests)) }, args...)
+	if err != nil {
+		return keycote.Record{}, contextual(ctx, err)
+	}
+	var found keycote.Record
+	n := 0
+	err = drain(rows, func(rows *sql.Rows) error {
+		var r keycote.Record
+		if err := rows.Scan(&r.Tenant, &r.ID, &r.Body, &r.Seal); err != nil {
+			return err
+		}
+		if n == 0 || r.Tenant != found.Tenant || r.ID != found.ID {
+			found = r
+			n++
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return keycote.Record{}, contextual(ctx, err)
+	case n == 0:
+		return keycote.Record{}, keycote.ErrNotFound
+	case n > 1:
+		return keycote.Record{}, keycote.ErrConflict
+	}
+	return found, nil
+}

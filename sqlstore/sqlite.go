@@ -1,0 +1,102 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"strings"
+)
+
+// sqlite needs SQLite 3.24 (2018), for ON CONFLICT.
+var sqlite = dialect{
+	name:        "sqlite",
+	now:         "CAST(strftime('%s', 'now') AS INTEGER) * 1000000",
+	hasSchema:   "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'keycote_schema'",
+	uncancelled: true,
+	contains:    func(column string) string { return "instr(" + column + ", ?) > 0" },
+	hex:         func(column string) string { return "hex(" + column + ")" },
+	pack: func(fields ...string) string {
+		return "group_concat(" + strings.Join(fields, " || ' ' || ") + ")"
+	},
+	onConflict: func(key []string, set ...string) string {
+		target := " ON CONFLICT (" + strings.Join(key, ", ") + ") DO "
+		if len(set) == 0 {
+			return target + "NOTHING"
+		}
+		return target + "UPDATE SET " + strings.Join(set, ", ")
+	},
+	inserted: func(column string) string { return "excluded." + column },
+	// A comparison of rows is the one form that SQLite turns into a range over all columns of the index.
+	beyond: func(columns []string, newest bool, place []any) (string, []any) {
+		op := " > ("
+		if newest {
+			op = " < ("
+		}
+		return "(" + strings.Join(columns, ", ") + ")" + op + marks(len(columns)) + ")", place
+	},
+	check:  sqliteCheck,
+	atomic: sqliteAtomic,
+}
+
+// sqliteCheck refuses UTF-16: there text is kept in another form, invalid UTF-8 is lost, and the order is another.
+func sqliteCheck(ctx context.Context, x session) error {
+	var encoding string
+	if _, err := x.one(ctx, []any{&encoding}, "PRAGMA encoding"); err != nil {
+		return err
+	}
+	if encoding != "UTF-8" {
+		return errors.New("sqlstore: the database keeps text as " + encoding + ": it must be UTF-8 for text to be kept as it is")
+	}
+	return nil
+}
+
+// sqliteAtomic begins IMMEDIATE whatever the DSN says: a transaction that reads first and writes later fails on a
+// collision without waiting. database/sql has no word for that, hence a connection and statements by hand; it goes back
+// to the pool without an open transaction, or not at all.
+func sqliteAtomic(ctx context.Context, s *Store, fn func(session) error) (err error) {
+	// Writers of one process stand in a queue that a context can leave. SQLite's own waiting is a poll: unfair, and deaf
+	// to cancelling.
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	committed := false
+	defer func() {
+		if !committed {
+			sqliteReset(ctx, conn)
+		}
+		_ = conn.Close()
+	}()
+	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	if err := fn(session{d: s.d, q: conn, whole: true}); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// From here on a cancelled call could not tell whether it happened.
+	if _, err := conn.ExecContext(context.WithoutCancel(ctx), "COMMIT"); err != nil {
+		return err
+	}
+	committed = true
+	return nil
+}
+
+// sqliteReset leaves no transaction on conn. Where BEGIN failed there may be none, which is no fault; a connection of
+// which that is not known is thrown away, and its transaction with it.
+func sqliteReset(ctx context.Context, conn *sql.Conn) {
+	_, err := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+	if err == nil || strings.Contains(err.Error(), "no transaction is active") {
+		return
+	}
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+}
