@@ -38,7 +38,7 @@ type FieldChange struct {
 	To    string `json:"to"`
 }
 
-// EventFilter: all that is set must hold. To page: break, and go on with After.
+// EventFilter chooses events: all that is set must hold. To page: break, and go on with After.
 type EventFilter struct {
 	KeyID, Actor string
 	Action       Action

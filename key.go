@@ -5,13 +5,15 @@ import (
 	"time"
 )
 
+// Kind says which way a key goes.
 type Kind string
 
 const (
-	KindAccess     Kind = "access"
-	KindCredential Kind = "credential"
+	KindAccess     Kind = "access"     // clients present it to the host
+	KindCredential Kind = "credential" // the host presents it to somebody else's endpoint
 )
 
+// State is where a key, or a version of it, stands in its life. Revoked wins over disabled, disabled over expired.
 type State string
 
 const (
@@ -19,8 +21,8 @@ const (
 	StateDisabled   State = "disabled"
 	StateRevoked    State = "revoked"
 	StateExpired    State = "expired"
-	StateEnded      State = "ended" // of a version: by rotation; judged before any clock
-	StateUnreadable State = "unreadable"
+	StateEnded      State = "ended"      // of a version: by rotation; judged before any clock
+	StateUnreadable State = "unreadable" // of a record that cannot be trusted; it can be deleted
 )
 
 // Key is what may be known about a key without knowing it. Its JSON form is that of the console's API;
@@ -48,6 +50,7 @@ type Key struct {
 	Revision   int64             `json:"revision"`
 }
 
+// Version is one value of a key.
 type Version struct {
 	Number     int       `json:"number"`
 	State      State     `json:"state"`
@@ -59,7 +62,7 @@ type Version struct {
 }
 
 // Limit bounds the use of an access key. The zero Limit is none. Per and Period are whole seconds, and stand as seconds in
-// JSON. N processes without a shared limiter allow N times.
+// JSON. It is kept, sealed and validated; this version does not enforce it yet.
 type Limit struct {
 	Rate   int           `json:"rate,omitempty"` // uses per Per
 	Per    time.Duration `json:"per,omitempty"`
@@ -68,6 +71,7 @@ type Limit struct {
 	Period time.Duration `json:"period,omitempty"`
 }
 
+// AddParams are what [Manager.Add] takes.
 type AddParams struct {
 	Name      string // required
 	Endpoint  string // required
@@ -83,6 +87,7 @@ type AddParams struct {
 	DryRun    bool   // say what the call would say, and write nothing
 }
 
+// IssueParams are what [Manager.Issue] takes.
 type IssueParams struct {
 	Name      string // required
 	App       string
@@ -100,6 +105,7 @@ type IssueParams struct {
 	DryRun    bool   // say what the call would say, and write nothing
 }
 
+// RotateParams are what [Manager.Rotate] takes.
 type RotateParams struct {
 	Secret    Secret // required for a credential; a chosen value for an access key
 	AllowWeak bool
@@ -130,26 +136,7 @@ type Patch struct {
 	DryRun    bool // say what the call would say, and write nothing
 }
 
-// Request is what a key is wanted for, and from where.
-type Request struct {
-	Scopes           []string   // all are required
-	Addr             netip.Addr // zero: unknown, which a key bound to networks refuses
-	Route, UserAgent string     // for the use log; Route is a pattern ("GET /orders/{id}"), not a path
-	Endpoint         string     // of Use: where the value goes; another origin than the key's is ErrAddress, before it is opened
-}
-
-// Grant is the answer of Verify and Use: a small value that shares nothing with the cache.
-type Grant struct {
-	KeyID, Tenant string
-	App, Owner    string
-	Version       int
-	Superseded    bool // a newer version exists
-	ExpiresAt     time.Time
-	Endpoint      string // of Use
-	policy        *policy
-}
-
-// Filter: all that is set must hold. Keys come oldest first.
+// Filter chooses keys: all that is set must hold, and the zero Filter chooses all. Keys come oldest first.
 type Filter struct {
 	Kind          Kind
 	State         State  // as judged now: an active key is not expired
@@ -163,6 +150,7 @@ type Filter struct {
 	Newest        bool      // newest first
 }
 
+// Page is one page of a list.
 type Page struct {
 	Keys []*Key `json:"keys"`
 	Next string `json:"next,omitempty"` // cursor; empty at the end

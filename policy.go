@@ -122,8 +122,6 @@ func roleAllows(role string, action Action) bool {
 	return false
 }
 
-// ---- Scopes ----------------------------------------------------------------------------------------------------
-
 // maxScope is the most bytes of a scope, of a grant's pattern and of what a route requires alike.
 const maxScope = 255
 
@@ -264,8 +262,6 @@ func withinCeiling(grants, ceiling []string) bool {
 	}
 	return true
 }
-
-// ---- Networks --------------------------------------------------------------------------------------------------
 
 // networkOK reports whether p can bind a key: valid, and without host bits, because 10.0.0.1/8 may be a slip for
 // 10.0.0.1/32 as well as for 10.0.0.0/8. A prefix of package netip never has a zone.

@@ -142,7 +142,9 @@ func (m *Manager) query(ctx context.Context, f Filter) (Query, error) {
 // textOK keeps out of the databases what not each of them takes.
 func (f *Filter) textOK() bool {
 	const most = 4 * 1024
-	ok := func(s string) bool { return len(s) <= most && strings.ToValidUTF8(s, "") == s && !strings.Contains(s, "\x00") }
+	ok := func(s string) bool {
+		return len(s) <= most && strings.ToValidUTF8(s, "") == s && !strings.Contains(s, "\x00")
+	}
 	for k, v := range f.Labels {
 		if !ok(k) || !ok(v) {
 			return false

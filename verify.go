@@ -3,6 +3,7 @@ package keycote
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -10,6 +11,25 @@ import (
 // maxValue bounds what is taken for a key at all, in bytes. Longer input is refused, never cut: two values with a common
 // beginning must not meet (Okta 2024: bcrypt cut a cache key at 72 bytes).
 const maxValue = 4096
+
+// Request is what a key is wanted for, and from where.
+type Request struct {
+	Scopes           []string   // all are required
+	Addr             netip.Addr // zero: unknown, which a key bound to networks refuses
+	Route, UserAgent string     // for the use log; Route is a pattern ("GET /orders/{id}"), not a path
+	Endpoint         string     // of Use: where the value goes; another origin than the key's is ErrAddress, before it is opened
+}
+
+// Grant is the answer of Verify and Use: a small value that shares nothing with the cache.
+type Grant struct {
+	KeyID, Tenant string
+	App, Owner    string
+	Version       int
+	Superseded    bool // a newer version exists
+	ExpiresAt     time.Time
+	Endpoint      string // of Use
+	policy        *policy
+}
 
 // Verify checks an access key presented to the host. Every refusal of identity matches [ErrUnauthenticated] and its own
 // code, ErrUnauthenticated being all that a client may be told: [ErrUnknownKey], [ErrTampered], [ErrRevoked],
