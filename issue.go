@@ -92,7 +92,9 @@ func (m *Manager) create(ctx context.Context, action Action, p creation) (*Key, 
 	})
 	if err != nil {
 		err = m.fail(ctx, action, "", err)
-		m.refused(ctx, action, "", p.name, err)
+		if !p.dry {
+			m.refused(ctx, action, "", p.name, err)
+		}
 		return nil, Secret{}, err
 	}
 	if p.dry {

@@ -158,7 +158,7 @@ func (m *Manager) Tenants(ctx context.Context) iter.Seq2[string, error] {
 			err = &Error{Op: string(actionOperate), Code: ErrForbidden}
 		}
 		if err == nil {
-			err = m.authorize(ctx, actionOperate, &Key{})
+			err = m.authorize(ctx, actionOperate, asked(""))
 		}
 		name := ""
 		for err == nil {

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // maxTries bounds how often a change is made again because another process was faster.
@@ -98,7 +100,7 @@ func ceiling(ctx context.Context, scopes []string) error {
 // openRecord checks the seal of what a Store answered and reads its body. With full it also holds every column against
 // the body: Lookup brings no columns.
 func (m *Manager) openRecord(ctx context.Context, raw *Record, tenant, id string, full bool) (*record, error) {
-	roots := m.rings.current(ctx, m.store)
+	roots := m.roots(ctx)
 	if !roots.record.made(raw.Seal) && m.rings.reloadUnknown(ctx, m.store) {
 		roots = m.rings.roots.Load()
 	}
@@ -131,7 +133,7 @@ func (m *Manager) tampered(ctx context.Context, tenant, id, what string) error {
 
 // load reads a key of this view. raw is set when the Store has the record, also when it cannot be read.
 func (m *Manager) load(ctx context.Context, id string) (rec *record, raw *Record, err error) {
-	if !keyIDOK(id) {
+	if !askable(id) {
 		return nil, nil, ErrNotFound
 	}
 	found, err := m.store.Get(ctx, m.tenant, id)
@@ -140,6 +142,20 @@ func (m *Manager) load(ctx context.Context, id string) (rec *record, raw *Record
 	}
 	rec, err = m.openRecord(ctx, &found, m.tenant, id, true)
 	return rec, &found, err
+}
+
+// askable keeps out of the databases what not each of them takes. It is no stricter than that: a record whose id column
+// was tampered with is listed, and must be within reach of Delete.
+func askable(id string) bool {
+	return id != "" && len(id) <= 255 && utf8.ValidString(id) && !strings.ContainsFunc(id, isControl)
+}
+
+// roots returns the root keyrings. In a host's own transaction they are not compared with what its snapshot shows.
+func (m *Manager) roots(ctx context.Context) *rootRings {
+	if m.tx != nil {
+		return m.rings.roots.Load()
+	}
+	return m.rings.current(ctx, m.store)
 }
 
 // change is one attempt at a management call that writes a record.
@@ -162,7 +178,7 @@ type change struct {
 
 func (m *Manager) newChange(ctx context.Context, action Action, dry bool) *change {
 	return &change{
-		Manager: m, ctx: ctx, action: action, now: m.time(), roots: m.rings.current(ctx, m.store), dry: dry,
+		Manager: m, ctx: ctx, action: action, now: m.time(), roots: m.roots(ctx), dry: dry,
 	}
 }
 
@@ -231,7 +247,9 @@ func (m *Manager) edit(ctx context.Context, action Action, id string, dry bool, 
 	})
 	if err != nil {
 		err = m.fail(ctx, action, idOrNone(id), err)
-		m.refused(ctx, action, id, name, err)
+		if !dry {
+			m.refused(ctx, action, id, name, err)
+		}
 		return nil, Secret{}, err
 	}
 	if dry {
@@ -259,9 +277,15 @@ func (m *Manager) hidden(ctx context.Context, action Action, id string, raw *Rec
 }
 
 func unreadable(tenant, id string) *Key {
+	k := asked(tenant)
+	k.ID, k.State = id, StateUnreadable
+	return k
+}
+
+// asked is a key of which nothing is known but its tenant.
+func asked(tenant string) *Key {
 	return &Key{
-		ID: id, Tenant: tenant, State: StateUnreadable, Scopes: []string{}, Networks: []netip.Prefix{}, Labels: map[string]string{},
-		Versions: []Version{},
+		Tenant: tenant, Scopes: []string{}, Networks: []netip.Prefix{}, Labels: map[string]string{}, Versions: []Version{},
 	}
 }
 

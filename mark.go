@@ -40,6 +40,16 @@ func (k *marks) add(key markKey, ended []int) {
 	k.n.Store(int32(len(k.pending)))
 }
 
+func (k *marks) has(key markKey) bool {
+	if k.n.Load() == 0 {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, there := k.pending[key]
+	return there
+}
+
 func (k *marks) done(key markKey) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -88,6 +98,9 @@ func (m *Manager) markUsed(ctx context.Context, rec *record, at int, now time.Ti
 		return nil
 	}
 	number := rec.versions[at].number
+	if m.marks.has(markKey{rec.tenant, rec.id, number}) {
+		return nil // the next flush tries it again
+	}
 	ended, err := m.commitMark(ctx, rec, at, now)
 	if errors.Is(err, errLost) && m.tx == nil {
 		fresh, refusal := m.reread(ctx, rec.tenant, rec.id)

@@ -128,8 +128,9 @@ func (m *Manager) query(ctx context.Context, f Filter) (Query, error) {
 	if !f.textOK() {
 		return Query{}, &Error{Code: ErrInvalid, Err: errors.New("the filter holds text that no key has")}
 	}
-	asked := &Key{Tenant: m.tenant, Kind: f.Kind, App: f.App, Owner: f.Owner}
-	if err := m.authorize(ctx, ActionRead, asked); err != nil {
+	key := asked(m.tenant)
+	key.Kind, key.App, key.Owner = f.Kind, f.App, f.Owner
+	if err := m.authorize(ctx, ActionRead, key); err != nil {
 		return Query{}, err
 	}
 	f.Search = strings.ToLower(f.Search)
@@ -208,30 +209,30 @@ func (m *Manager) mayReadEvents(ctx context.Context, f EventFilter) error {
 	if f.After != "" && !idOK(eventIDPrefix, f.After) {
 		return &Error{Code: ErrInvalid, Err: errors.New("After is no event's id")}
 	}
-	asked := &Key{Tenant: m.tenant}
+	key := asked(m.tenant)
 	if f.KeyID != "" {
-		if !keyIDOK(f.KeyID) {
+		if !askable(f.KeyID) {
 			return ErrNotFound
 		}
-		asked.ID = f.KeyID
+		key.ID = f.KeyID
 		if m.opts.Authorize != nil {
 			rec, raw, err := m.load(ctx, f.KeyID)
 			switch code := CodeOf(err); {
 			case err == nil:
-				asked = rec.key(m.time(), raw.Uses)
+				key = rec.key(m.time(), raw.Uses)
 			case code == ErrTampered, raw != nil:
-				asked = unreadable(m.tenant, f.KeyID)
+				key = unreadable(m.tenant, f.KeyID)
 			case code != ErrNotFound:
 				return err
 			}
 		}
 	}
-	return m.authorize(ctx, ActionEvents, asked)
+	return m.authorize(ctx, ActionEvents, key)
 }
 
 // openEvent checks the seal of what a Store answered and reads it.
 func (m *Manager) openEvent(ctx context.Context, row *EventRecord) (Event, error) {
-	roots := m.rings.current(ctx, m.store)
+	roots := m.roots(ctx)
 	if !roots.trail.made(row.Seal) && m.rings.reloadUnknown(ctx, m.store) {
 		roots = m.rings.roots.Load()
 	}
@@ -264,7 +265,7 @@ func newCursor(tenant string, f Filter, last string) string {
 }
 
 func parseCursor(s, tenant string, f Filter) (last string, ok bool) {
-	if len(s) > 256 {
+	if len(s) > 1024 {
 		return "", false
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
@@ -272,7 +273,7 @@ func parseCursor(s, tenant string, f Filter) (last string, ok bool) {
 		return "", false
 	}
 	last = string(b[1+cursorHash:])
-	return last, keyIDOK(last)
+	return last, askable(last)
 }
 
 func (f *Filter) hash(tenant string) []byte {

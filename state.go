@@ -70,14 +70,14 @@ func (m *Manager) Delete(ctx context.Context, id, reason string) error {
 	err := m.attempts(ctx, func() error {
 		c := m.newChange(ctx, ActionDelete, false)
 		rec, raw, err := m.load(ctx, id)
-		asked := unreadable(m.tenant, id)
+		key := unreadable(m.tenant, id)
 		switch {
 		case err == nil:
-			name, asked = rec.name, rec.key(c.now, raw.Uses)
+			name, key = rec.name, rec.key(c.now, raw.Uses)
 		case CodeOf(err) != ErrTampered || raw == nil:
 			return m.hidden(ctx, ActionDelete, id, raw, err)
 		}
-		if err := m.authorize(ctx, ActionDelete, asked); err != nil {
+		if err := m.authorize(ctx, ActionDelete, key); err != nil {
 			return err
 		}
 		if found := checkCall(callParams{Reason: reason}); len(found) > 0 {

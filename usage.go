@@ -296,7 +296,7 @@ func (m *Manager) sendRefusals(ctx context.Context) error {
 		})
 	}
 	err := m.attempts(ctx, func() error {
-		roots := m.rings.current(ctx, m.store)
+		roots := m.roots(ctx)
 		rows, err := sealEvents(roots, events...)
 		if err != nil {
 			return err

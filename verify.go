@@ -83,7 +83,7 @@ func (m *Manager) refuse(ctx context.Context, rec *record, at int, now time.Time
 
 // identify finds the record and the version that a value belongs to. Its errors do not say whose.
 func (m *Manager) identify(ctx context.Context, value string) (rec *record, at int, err error) {
-	roots := m.rings.current(ctx, m.store)
+	roots := m.roots(ctx)
 	var list []digest
 	if issuedForm(value) {
 		t, ok := parseToken(value)
