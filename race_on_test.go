@@ -1,0 +1,5 @@
+//go:build race
+
+package keycote
+
+const raceFactor = 15
