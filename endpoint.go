@@ -86,6 +86,9 @@ func parseEndpoint(s string) (parts endpointParts, faults []Violation) {
 // endpointText judges s as text: blanks and control characters are cut, skipped or escaped by one program and not by
 // the next, and a backslash is a slash to a browser.
 func endpointText(s string) Code {
+	if isVisibleASCII(s) && strings.IndexByte(s, '\\') < 0 {
+		return ""
+	}
 	if faults := textFaults(s); faults.first() != "" {
 		return faults.first()
 	}

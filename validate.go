@@ -265,20 +265,30 @@ func (v *Validator) checkExpiry(vs []Violation, d *Draft) []Violation {
 		return vs
 	}
 	now, at := d.Now.Truncate(time.Microsecond), d.ExpiresAt.Truncate(time.Microsecond)
+	if !at.After(now) {
+		return append(vs, violation(fieldExpiresAt, codePast))
+	}
+	bound := v.opts.MaxLife
+	if bound == 0 {
+		bound = shortestMax
+	}
+	if at.Sub(now) <= min(bound, shortestMax) { // as nearly always: no calendar is needed
+		return vs
+	}
 	latest := now.AddDate(maxYears, 0, 0)
 	if v.opts.MaxLife != 0 {
 		if l := now.Add(max(v.opts.MaxLife, 0)); l.Before(latest) {
 			latest = l
 		}
 	}
-	switch {
-	case !at.After(now):
-		return append(vs, violation(fieldExpiresAt, codePast))
-	case at.After(latest):
-		return append(vs, violation(fieldExpiresAt, codeTooFar, "max", latest.UTC().Format(time.RFC3339)))
+	if at.After(latest) {
+		vs = append(vs, violation(fieldExpiresAt, codeTooFar, "max", latest.UTC().Format(time.RFC3339)))
 	}
 	return vs
 }
+
+// shortestMax is less than maxYears wherever in the calendar they begin.
+const shortestMax = maxYears * 365 * 24 * time.Hour
 
 const (
 	maxRate  = 1_000_000_000         // of Limit.Rate and Burst

@@ -55,7 +55,11 @@ func checkSecretText(vs []Violation, value string, least int) []Violation {
 	if len(value) > maxSecret*utf8.UTFMax {
 		return append(vs, tooLong(fieldSecret, maxSecret, nil))
 	}
-	faults := textFaults(value)
+	plain := isVisibleASCII(value)
+	faults := textFault(0)
+	if !plain {
+		faults = textFaults(value)
+	}
 	if faults&textEncoding != 0 {
 		return append(vs, violation(fieldSecret, codeEncoding))
 	}
@@ -72,7 +76,7 @@ func checkSecretText(vs []Violation, value string, least int) []Violation {
 		vs = append(vs, violation(fieldSecret, codeBlankEdge))
 	}
 	foreign := func(r rune) bool { return (r <= ' ' || r > '~') && !isControl(r) }
-	if strings.ContainsFunc(strings.TrimFunc(value, isBlank), foreign) {
+	if !plain && strings.ContainsFunc(strings.TrimFunc(value, isBlank), foreign) {
 		vs = append(vs, violation(fieldSecret, codeCharset))
 	}
 	return vs

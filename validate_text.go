@@ -1,7 +1,6 @@
 package keycote
 
 import (
-	"maps"
 	"slices"
 	"strconv"
 	"unicode"
@@ -19,10 +18,14 @@ const (
 
 // textFaults judges s. A line feed at an edge is a control character only.
 func textFaults(s string) (f textFault) {
-	for i, r := range s {
+	i := 0
+	for i < len(s) && s[i] >= ' ' && s[i] <= '~' { // most text is no more than this
+		i++
+	}
+	for j, r := range s[i:] {
 		switch {
 		case r == utf8.RuneError:
-			if _, size := utf8.DecodeRuneInString(s[i:]); size == 1 {
+			if _, size := utf8.DecodeRuneInString(s[i+j:]); size == 1 {
 				return textEncoding
 			}
 		case isControl(r):
@@ -60,11 +63,21 @@ func isControl(r rune) bool {
 }
 
 // isBlank reports whether r is white space that is not a control character already.
-func isBlank(r rune) bool { return unicode.IsSpace(r) && !isControl(r) }
+func isBlank(r rune) bool { return r == ' ' || r >= 0xa0 && unicode.IsSpace(r) && !isControl(r) }
 
 func isASCII(s string) bool {
 	for i := range len(s) {
 		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// isVisibleASCII reports whether s is made of 0x21 to 0x7e alone, so that it has no fault as a text either.
+func isVisibleASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
 			return false
 		}
 	}
@@ -119,7 +132,12 @@ func checkLabels(vs []Violation, labels map[string]string) []Violation {
 	case len(labels) > maxLabels:
 		return append(vs, violation(fieldLabels, codeTooMany, "max", strconv.Itoa(maxLabels)))
 	}
-	for i, key := range slices.Sorted(maps.Keys(labels)) {
+	keys := make([]string, 0, maxLabels)
+	for key := range labels {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	for i, key := range keys {
 		index := strconv.Itoa(i)
 		switch {
 		case len(key) > maxLabelKey:
