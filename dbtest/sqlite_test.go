@@ -40,3 +40,21 @@ func openStore(t testing.TB, path string) (*sqlstore.Store, *sql.DB) {
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
 	return store, db
 }
+
+// requireSound fails when SQLite finds the file damaged, or the tables do not agree with each other.
+func requireSound(t testing.TB, db *sql.DB) {
+	t.Helper()
+	var answer string
+	require.NoError(t, db.QueryRowContext(t.Context(), "PRAGMA integrity_check").Scan(&answer))
+	require.Equal(t, "ok", answer)
+	for _, orphans := range []string{
+		"SELECT COUNT(*) FROM keycote_digests d WHERE NOT EXISTS (SELECT 1 FROM keycote_records r WHERE r.tenant = d.tenant AND r.id = d.id)",
+		"SELECT COUNT(*) FROM keycote_labels l WHERE NOT EXISTS (SELECT 1 FROM keycote_records r WHERE r.tenant = l.tenant AND r.id = l.id)",
+		"SELECT (SELECT MAX(n) FROM keycote_feed) <> (SELECT n FROM keycote_head)",
+		"SELECT (SELECT COUNT(*) FROM keycote_feed) <> (SELECT MAX(n) - MIN(n) + 1 FROM keycote_feed)",
+	} {
+		var n int
+		require.NoError(t, db.QueryRowContext(t.Context(), orphans).Scan(&n))
+		require.Zero(t, n, orphans)
+	}
+}

@@ -25,7 +25,7 @@ func (s *Store) Commit(ctx context.Context, b keycote.Batch) error {
 	err := s.write(ctx, func(x session) error {
 		return (&commit{session: x, ctx: ctx, b: b, sweeps: s.sweeps}).apply()
 	})
-	if err == errRepeated {
+	if err == errRepeated { // and not joined with a failure to take it back
 		return nil
 	}
 	return contextual(ctx, err)
@@ -76,7 +76,10 @@ func (c *commit) order() error {
 	if len(c.b.Insert)+len(c.b.Update)+len(c.b.Delete)+len(c.b.Items) == 0 {
 		return nil
 	}
-	_, err := c.one(c.ctx, []any{&c.head}, "SELECT n FROM keycote_head WHERE one = 1"+c.d.lock)
+	found, err := c.one(c.ctx, []any{&c.head}, "SELECT n FROM keycote_head WHERE one = 1"+c.d.lock)
+	if err == nil && !found {
+		return errHeadless
+	}
 	return err
 }
 

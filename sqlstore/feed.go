@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -17,6 +18,8 @@ const (
 	feedSweep = 256   // old ones are removed once for that many new ones
 	feedAge   = "600000000"
 )
+
+var errHeadless = errors.New("sqlstore: keycote_head has no row, or one that keycote_feed does not know")
 
 // feed gives every change of the Batch its number. The head was taken by order and is held until commit.
 func (c *commit) feed() error {
@@ -75,7 +78,11 @@ func (s *Store) Changes(ctx context.Context, after string) ([]keycote.Change, st
 	if after == "" {
 		var n int64
 		var mark string
-		if _, err := x.one(ctx, []any{&n, &mark}, "SELECT n, mark FROM keycote_feed ORDER BY n DESC LIMIT 1"); err != nil {
+		found, err := x.one(ctx, []any{&n, &mark}, presentStatement)
+		if err == nil && !found {
+			err = errHeadless
+		}
+		if err != nil {
 			return nil, "", contextual(ctx, err)
 		}
 		return nil, position(n, mark), nil
@@ -113,6 +120,8 @@ func (s *Store) Changes(ctx context.Context, after string) ([]keycote.Change, st
 	}
 	return out, reached, nil
 }
+
+const presentStatement = "SELECT f.n, f.mark FROM keycote_head h CROSS JOIN keycote_feed f WHERE h.one = 1 AND f.n = h.n"
 
 var changesStatement = "SELECT n, mark, tenant, id, space, revision, digests FROM keycote_feed WHERE n >= ? ORDER BY n LIMIT " +
 	strconv.Itoa(feedPage+1)

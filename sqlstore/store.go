@@ -14,8 +14,10 @@ import (
 type Store struct {
 	db   *sql.DB
 	d    *dialect
-	tx   *sql.Tx       // of a view
-	turn chan struct{} // held by the one writer of this Store, where the database has room for one only
+	turn chan struct{} // held by the one writer of this Store, where there is room for one only
+
+	tx     *sql.Tx // of a view
+	broken bool    // of a view, under turn: half a Batch may stand in tx
 
 	sweeps *atomic.Uint32 // counts commits, for commit.forget
 
@@ -98,47 +100,47 @@ func (s *Store) write(ctx context.Context, fn func(session) error) error {
 
 const savepoint = "keycote_commit"
 
-// savepoint makes fn a part of the host's transaction that can be taken back by itself. The view's turn stays taken when
-// that fails: half a Batch may stand in tx then, and a further Commit must not make it look whole.
+// savepoint makes fn a part of the host's transaction that can be taken back by itself. Where that fails half a Batch may
+// stand in tx, and the view refuses whatever would make it look whole.
 func (s *Store) savepoint(ctx context.Context, fn func(session) error) (err error) {
+	// Savepoints are a stack: one Commit of the view at a time.
 	select {
 	case s.turn <- struct{}{}:
-	default:
-		return errors.New("sqlstore: the transaction is in use by another Commit, or a Commit in it could not be taken back")
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.broken {
+		return errors.New("sqlstore: a commit in this transaction could not be taken back: roll the transaction back")
 	}
 	x := session{d: s.d, q: s.tx, whole: s.d.uncancelled}
 	if _, err := x.exec(ctx, "SAVEPOINT "+savepoint); err != nil {
-		<-s.turn
 		return err
 	}
-	kept := false
-	defer func() {
-		if kept {
-			<-s.turn
-			return
-		}
-		ctx := context.WithoutCancel(ctx)
-		_, back := x.exec(ctx, "ROLLBACK TO SAVEPOINT "+savepoint)
-		if back == nil {
-			_, back = x.exec(ctx, "RELEASE SAVEPOINT "+savepoint)
-		}
-		if back != nil {
-			err = errors.Join(err, back)
-			return
-		}
-		<-s.turn
-	}()
+	s.broken = true // until it is kept or taken back, a panic included
 	if err := fn(x); err != nil {
-		return err
+		return s.takeBack(ctx, x, err)
 	}
 	if err := ctx.Err(); err != nil {
-		return err
+		return s.takeBack(ctx, x, err)
 	}
 	if _, err := x.exec(context.WithoutCancel(ctx), "RELEASE SAVEPOINT "+savepoint); err != nil {
-		return err
+		return s.takeBack(ctx, x, err)
 	}
-	kept = true
+	s.broken = false
 	return nil
+}
+
+// takeBack returns why, joined with what went wrong on the way back.
+func (s *Store) takeBack(ctx context.Context, x session, why error) error {
+	ctx = context.WithoutCancel(ctx)
+	for _, statement := range []string{"ROLLBACK TO SAVEPOINT ", "RELEASE SAVEPOINT "} {
+		if _, err := x.exec(ctx, statement+savepoint); err != nil {
+			return errors.Join(why, err)
+		}
+	}
+	s.broken = false
+	return why
 }
 
 // contextual makes the error of a call whose context has ended match the context's: drivers answer an interrupt with
