@@ -3,6 +3,9 @@ package keycote
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"sync"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
 // out is what the index PRF says of a message: the first 8 bytes prove an issued key, the other 24 find it.
@@ -51,12 +54,28 @@ func paramsMessage(params []byte) []byte {
 
 // What the seals and the AEAD are bound to.
 
-func recordSealed(body []byte) []byte { return sealed("keycote/record/v1", body) }
-func eventSealed(body []byte) []byte  { return sealed("keycote/event/v1", body) }
+const (
+	recordLabel = "keycote/record/v1"
+	eventLabel  = "keycote/event/v1"
+)
 
-func sealed(label string, body []byte) []byte {
-	b := make([]byte, 0, len(label)+4+len(body))
-	return appendL(append(b, label...), body)
+// sealBuffers spare each seal a copy of the body.
+var sealBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// seal is a MAC of label ‖ L(body).
+func seal(m tink.MAC, label string, body []byte) ([]byte, error) {
+	buf := sealBuffers.Get().(*[]byte)
+	defer sealBuffers.Put(buf)
+	*buf = appendL(append((*buf)[:0], label...), body)
+	return m.ComputeMAC(*buf)
+}
+
+// sealHolds reports whether mac is what seal makes.
+func sealHolds(m tink.MAC, mac []byte, label string, body []byte) bool {
+	buf := sealBuffers.Get().(*[]byte)
+	defer sealBuffers.Put(buf)
+	*buf = appendL(append((*buf)[:0], label...), body)
+	return m.VerifyMAC(mac, *buf) == nil
 }
 
 func valueAD(tenant, id string, version int, origin string) []byte {

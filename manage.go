@@ -104,7 +104,7 @@ func (m *Manager) openRecord(ctx context.Context, raw *Record, tenant, id string
 	if !roots.record.made(raw.Seal) && m.rings.reloadUnknown(ctx, m.store) {
 		roots = m.rings.roots.Load()
 	}
-	if err := roots.record.mac.VerifyMAC(raw.Seal, recordSealed(raw.Body)); err != nil {
+	if !sealHolds(roots.record.mac, raw.Seal, recordLabel, raw.Body) {
 		return nil, m.tampered(ctx, tenant, id, "the seal does not hold")
 	}
 	rec, err := decodeRecord(raw.Body)
@@ -353,7 +353,7 @@ func (c *change) send(b Batch) error { return c.Manager.send(c.ctx, b) }
 func sealRecord(roots *rootRings, rec *record) (row Record, hash []byte, err error) {
 	row = rec.columns()
 	row.Body = rec.encode()
-	if row.Seal, err = roots.record.mac.ComputeMAC(recordSealed(row.Body)); err != nil {
+	if row.Seal, err = seal(roots.record.mac, recordLabel, row.Body); err != nil {
 		return row, nil, err
 	}
 	sum := sha256.Sum256(row.Body)
@@ -365,7 +365,7 @@ func sealEvents(roots *rootRings, events ...Event) ([]EventRecord, error) {
 	for i := range events {
 		row := encodeEvent(&events[i])
 		var err error
-		if row.Seal, err = roots.trail.mac.ComputeMAC(eventSealed(row.Body)); err != nil {
+		if row.Seal, err = seal(roots.trail.mac, eventLabel, row.Body); err != nil {
 			return nil, err
 		}
 		rows = append(rows, row)

@@ -240,7 +240,7 @@ func (m *Manager) openEvent(ctx context.Context, row *EventRecord) (Event, error
 	if !idOK(eventIDPrefix, id) {
 		id = ""
 	}
-	if err := roots.trail.mac.VerifyMAC(row.Seal, eventSealed(row.Body)); err != nil {
+	if !sealHolds(roots.trail.mac, row.Seal, eventLabel, row.Body) {
 		return Event{ID: id}, &Error{Code: ErrTampered, Err: errors.New("the event's seal does not hold")}
 	}
 	e, err := decodeEvent(*row)

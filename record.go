@@ -286,7 +286,13 @@ func (q *request) encode(e *encoder, number int) {
 // decodeRecord reads a body. Its errors are errMalformed and errNewer.
 func decodeRecord(body []byte) (*record, error) {
 	d := openBody(string(body), recTop)
-	r := &record{}
+	// Most keys have one version and a few scopes: this is on the way of every Verify, so they come in one piece.
+	one := &struct {
+		record
+		version [1]version
+	}{}
+	r := &one.record
+	r.versions = one.version[:0]
 	for d.next() {
 		switch d.field(recLists) {
 		case recTenant:
@@ -304,6 +310,9 @@ func decodeRecord(body []byte) (*record, error) {
 		case recEndpoint:
 			r.endpoint = d.data
 		case recScope:
+			if r.scopes == nil {
+				r.scopes = make([]string, 0, 4)
+			}
 			r.scopes = append(r.scopes, d.data)
 		case recNetwork:
 			p, err := netip.ParsePrefix(d.data)
@@ -326,9 +335,6 @@ func decodeRecord(body []byte) (*record, error) {
 		case recState:
 			r.state = State(d.data)
 		case recVersion:
-			if r.versions == nil {
-				r.versions = make([]version, 0, 2)
-			}
 			r.versions = append(r.versions, version{})
 			if err := r.current().decode(d.data); err != nil {
 				return nil, err

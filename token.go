@@ -87,9 +87,13 @@ func (t *issued) String() string {
 	return string(b)
 }
 
+// checksum is crc32.ChecksumIEEE over a string, which that would have to copy.
 func checksum(s string) uint32 {
-	var buf [maxToken]byte
-	return crc32.ChecksumIEEE(buf[:copy(buf[:], s)])
+	sum := ^uint32(0)
+	for i := range len(s) {
+		sum = crc32.IEEETable[byte(sum)^s[i]] ^ sum>>8
+	}
+	return ^sum
 }
 
 // hintOf is what may be shown of a value. It always holds a character that is not ASCII, so that no hint can be taken

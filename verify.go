@@ -133,7 +133,7 @@ func (m *Manager) identify(ctx context.Context, value string) (rec *record, at i
 // decoy does for a genuine value without a record what would be done for one with a record, so that the time of an
 // answer does not tell the two apart.
 func (m *Manager) decoy(roots *rootRings) {
-	if roots.record.mac.VerifyMAC(roots.decoy.Seal, recordSealed(roots.decoy.Body)) == nil {
+	if sealHolds(roots.record.mac, roots.decoy.Seal, recordLabel, roots.decoy.Body) {
 		_, _ = decodeRecord(roots.decoy.Body)
 	}
 }
