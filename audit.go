@@ -210,7 +210,7 @@ func decodeEvent(r EventRecord) (*Event, error) {
 
 func (d *decoder) change() FieldChange {
 	var c FieldChange
-	in := decoder{rest: d.data, top: 3}
+	in := decoder{body: d.data, top: 3}
 	for in.next() {
 		switch in.field(0) {
 		case 1:
@@ -254,7 +254,7 @@ func (e *Event) readPersonal(r EventRecord, kept committed, changes []FieldChang
 			if n == len(changes) {
 				return errMalformed
 			}
-			in := decoder{rest: d.data, top: 2}
+			in := decoder{body: d.data, top: 2}
 			for in.next() {
 				switch in.field(0) {
 				case 1:

@@ -110,10 +110,12 @@ type rawField struct {
 
 // decoder reads the fields of one body. It works on a string so that what it hands out needs no further copies.
 type decoder struct {
-	rest    string
+	body    string
+	pos     int
 	top     int // the highest number this version knows
 	last    int // number of the field before
 	number  int // of the current field
+	again   bool
 	data    string
 	err     error
 	unknown []rawField
@@ -127,65 +129,70 @@ func openBody(body string, top int) decoder {
 	case body[0] != bodyFormat:
 		return decoder{err: errNewer}
 	}
-	return decoder{rest: body[1:], top: top}
+	return decoder{body: body, pos: 1, top: top}
 }
 
 // next steps to the next known field and reports whether there is one. Unknown fields that may be ignored are set
 // aside; any other is an error.
 func (d *decoder) next() bool {
-	for d.err == nil && d.rest != "" {
-		key, ok1 := d.uvarint()
-		length, ok2 := d.uvarint()
-		if !ok1 || !ok2 || key>>1 == 0 || key>>1 > 1<<20 || length > uint64(len(d.rest)) {
+	for d.err == nil && d.pos < len(d.body) {
+		key, length := d.uvarint(), d.uvarint()
+		if d.err != nil || length > uint64(len(d.body)-d.pos) {
 			d.err = errMalformed
 			return false
 		}
-		d.number, d.data, d.rest = int(key>>1), d.rest[:length], d.rest[length:]
-		if d.number < d.last {
+		d.number = int(key >> 1)
+		d.data = d.body[d.pos : d.pos+int(length)]
+		d.pos += int(length)
+		d.again = d.number == d.last
+		if d.number < d.last || d.number == 0 {
 			d.err = errMalformed
 			return false
 		}
-		repeated := d.number == d.last
 		d.last = d.number
+		ignorable := key&1 != 0
 		switch {
-		case d.number > d.top && key&1 == 0:
-			d.err = errNewer
-		case d.number > d.top:
-			d.unknown = append(d.unknown, rawField{d.number, d.data})
-			continue
-		case key&1 != 0:
+		case d.number <= d.top && !ignorable:
+			return true
+		case d.number <= d.top:
 			d.err = errMalformed
+		case !ignorable:
+			d.err = errNewer
+		default:
+			d.unknown = append(d.unknown, rawField{d.number, d.data})
 		}
-		if repeated {
-			d.number = -d.number // seen before: only a list may take it
-		}
-		return d.err == nil
 	}
 	return false
 }
 
-// field is the current field's number. It turns a repetition into an error unless the field is a list.
+// field is the current field's number. Seen before, it is an error unless the field is a list.
 func (d *decoder) field(lists uint64) int {
-	if d.number < 0 {
-		d.number = -d.number
-		if lists>>uint(d.number)&1 == 0 {
-			d.err = errMalformed
-		}
+	if d.again && lists>>uint(d.number)&1 == 0 {
+		d.err = errMalformed
 	}
 	return d.number
 }
 
-func (d *decoder) uvarint() (uint64, bool) {
+// uvarint reads a number of at most 2^35 in its shortest form.
+func (d *decoder) uvarint() uint64 {
+	if d.pos < len(d.body) && d.body[d.pos] < 0x80 {
+		d.pos++
+		return uint64(d.body[d.pos-1])
+	}
 	var n uint64
-	for i := 0; i < len(d.rest) && i < 5; i++ {
-		c := d.rest[i]
+	for i := 0; i < 5 && d.pos < len(d.body); i++ {
+		c := d.body[d.pos]
+		d.pos++
 		n |= uint64(c&0x7f) << (7 * i)
 		if c < 0x80 {
-			d.rest = d.rest[i+1:]
-			return n, i == 0 || c != 0 // the shortest form only
+			if c == 0 {
+				break
+			}
+			return n
 		}
 	}
-	return 0, false
+	d.err = errMalformed
+	return 0
 }
 
 func (d *decoder) integer() int64 {
@@ -193,11 +200,9 @@ func (d *decoder) integer() int64 {
 		d.err = cmp.Or(d.err, errMalformed)
 		return 0
 	}
-	var n uint64
-	for i := range 8 {
-		n = n<<8 | uint64(d.data[i])
-	}
-	return int64(n)
+	b := d.data
+	return int64(uint64(b[7]) | uint64(b[6])<<8 | uint64(b[5])<<16 | uint64(b[4])<<24 |
+		uint64(b[3])<<32 | uint64(b[2])<<40 | uint64(b[1])<<48 | uint64(b[0])<<56)
 }
 
 func (d *decoder) flag() bool {

@@ -66,7 +66,7 @@ func decodeRing(body []byte) (wraps []wrap, shredded time.Time, err error) {
 		switch d.field(1 << ringWrap) {
 		case ringWrap:
 			var w wrap
-			in := decoder{rest: d.data, top: 2}
+			in := decoder{body: d.data, top: 2}
 			for in.next() {
 				switch in.field(0) {
 				case 1:

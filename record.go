@@ -365,7 +365,7 @@ func decodeRecord(body []byte) (*record, error) {
 }
 
 func (v *version) decode(body string) error {
-	d := decoder{rest: body, top: verTop}
+	d := decoder{body: body, top: verTop}
 	for d.next() {
 		switch d.field(1 << verDigest) {
 		case verNumber:
@@ -400,7 +400,7 @@ func (v *version) decode(body string) error {
 }
 
 func (q *request) decode(body string) error {
-	d := decoder{rest: body, top: reqTop}
+	d := decoder{body: body, top: reqTop}
 	for d.next() {
 		switch d.field(1 << reqDigest) {
 		case reqDigest:
