@@ -59,7 +59,7 @@ type creation struct {
 }
 
 func (m *Manager) create(ctx context.Context, action Action, p creation) (*Key, Secret, error) {
-	if err := m.usable(action); err != nil {
+	if err := m.begin(ctx, action); err != nil {
 		return nil, Secret{}, err
 	}
 	if actor, ok := ActorFrom(ctx); ok && p.owner == "" {

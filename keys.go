@@ -153,7 +153,7 @@ func (m *Manager) Tenant(name string) *Manager {
 // among them. On a view it yields [ErrForbidden]. Authorize is asked for the action "operate".
 func (m *Manager) Tenants(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		err := m.usable(actionOperate)
+		err := m.begin(ctx, actionOperate)
 		if err == nil && m.bound {
 			err = &Error{Op: string(actionOperate), Code: ErrForbidden}
 		}
@@ -203,13 +203,24 @@ func (m *Manager) In(s Store) (view *Manager, committed func()) {
 	}
 }
 
-// usable refuses every call on a broken view.
-func (m *Manager) usable(action Action) error {
+// begin stands at the start of every call: it refuses those on a broken view, and sees to it that the root keyrings are
+// as of the last minute.
+func (m *Manager) begin(ctx context.Context, action Action) error {
+	return m.beginAt(ctx, action, m.now())
+}
+
+func (m *Manager) beginAt(ctx context.Context, action Action, now time.Time) error {
 	if m.broken != nil {
 		return &Error{Op: string(action), Code: ErrInvalid, Err: m.broken}
 	}
+	if m.tx == nil { // a transaction's snapshot may be older than what is known
+		m.rings.refresh(ctx, m.store, now)
+	}
 	return nil
 }
+
+// roots are the root keyrings.
+func (m *Manager) roots() *rootRings { return m.rings.roots.Load() }
 
 // time is the Manager's clock as a body keeps it.
 func (m *Manager) time() time.Time { return micros(m.now()) }

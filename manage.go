@@ -100,9 +100,9 @@ func ceiling(ctx context.Context, scopes []string) error {
 // openRecord checks the seal of what a Store answered and reads its body. With full it also holds every column against
 // the body: Lookup brings no columns.
 func (m *Manager) openRecord(ctx context.Context, raw *Record, tenant, id string, full bool) (*record, error) {
-	roots := m.roots(ctx)
+	roots := m.roots()
 	if !roots.record.made(raw.Seal) && m.rings.reloadUnknown(ctx, m.store) {
-		roots = m.rings.roots.Load()
+		roots = m.roots()
 	}
 	if !sealHolds(roots.record.mac, raw.Seal, recordLabel, raw.Body) {
 		return nil, m.tampered(ctx, tenant, id, "the seal does not hold")
@@ -150,14 +150,6 @@ func askable(id string) bool {
 	return id != "" && len(id) <= 255 && utf8.ValidString(id) && !strings.ContainsFunc(id, isControl)
 }
 
-// roots returns the root keyrings. In a host's own transaction they are not compared with what its snapshot shows.
-func (m *Manager) roots(ctx context.Context) *rootRings {
-	if m.tx != nil {
-		return m.rings.roots.Load()
-	}
-	return m.rings.current(ctx, m.store)
-}
-
 // change is one attempt at a management call that writes a record.
 type change struct {
 	*Manager
@@ -178,7 +170,7 @@ type change struct {
 
 func (m *Manager) newChange(ctx context.Context, action Action, dry bool) *change {
 	return &change{
-		Manager: m, ctx: ctx, action: action, now: m.time(), roots: m.roots(ctx), dry: dry,
+		Manager: m, ctx: ctx, action: action, now: m.time(), roots: m.roots(), dry: dry,
 	}
 }
 
@@ -203,7 +195,7 @@ func (m *Manager) attempts(ctx context.Context, try func() error) error {
 // edit changes the key with this id: it reads it, asks Authorize, lets f change a copy, and commits that with its
 // events. f answers errSettled when there is nothing to change.
 func (m *Manager) edit(ctx context.Context, action Action, id string, dry bool, f func(*change) error) (*Key, Secret, error) {
-	if err := m.usable(action); err != nil {
+	if err := m.begin(ctx, action); err != nil {
 		return nil, Secret{}, err
 	}
 	var key *Key

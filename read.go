@@ -19,7 +19,7 @@ const (
 // Get returns a key. It fails with [ErrNotFound], with [ErrForbidden] when Authorize refuses ActionRead, with
 // [ErrTampered] when the record was changed behind the library's back, and with [ErrUnavailable].
 func (m *Manager) Get(ctx context.Context, id string) (*Key, error) {
-	if err := m.usable(ActionRead); err != nil {
+	if err := m.begin(ctx, ActionRead); err != nil {
 		return nil, err
 	}
 	rec, raw, err := m.load(ctx, id)
@@ -112,7 +112,7 @@ func (m *Manager) onePage(ctx context.Context, f Filter, cursor string, limit in
 
 // query checks a filter, asks Authorize, and makes the first page's query.
 func (m *Manager) query(ctx context.Context, f Filter) (Query, error) {
-	if err := m.usable(ActionRead); err != nil {
+	if err := m.begin(ctx, ActionRead); err != nil {
 		return Query{}, err
 	}
 	switch f.State {
@@ -203,7 +203,7 @@ func (m *Manager) Events(ctx context.Context, f EventFilter) iter.Seq2[Event, er
 }
 
 func (m *Manager) mayReadEvents(ctx context.Context, f EventFilter) error {
-	if err := m.usable(ActionEvents); err != nil {
+	if err := m.begin(ctx, ActionEvents); err != nil {
 		return err
 	}
 	if f.After != "" && !idOK(eventIDPrefix, f.After) {
@@ -232,9 +232,9 @@ func (m *Manager) mayReadEvents(ctx context.Context, f EventFilter) error {
 
 // openEvent checks the seal of what a Store answered and reads it.
 func (m *Manager) openEvent(ctx context.Context, row *EventRecord) (Event, error) {
-	roots := m.roots(ctx)
+	roots := m.roots()
 	if !roots.trail.made(row.Seal) && m.rings.reloadUnknown(ctx, m.store) {
-		roots = m.rings.roots.Load()
+		roots = m.roots()
 	}
 	id := row.ID
 	if !idOK(eventIDPrefix, id) {

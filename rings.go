@@ -181,18 +181,16 @@ func (r *rings) install(roots *rootRings) {
 	r.checked.Store(r.now().UnixMicro())
 }
 
-// current returns the root keyrings, held against the store's once a minute. A store that cannot be asked, or a keyring
-// that does not open, leaves them as they are: what they verify is still genuine, and no change gets past the fence.
-func (r *rings) current(ctx context.Context, store Store) *rootRings {
-	now := r.now().UnixMicro()
-	before := r.checked.Load()
-	if age := now - before; age >= 0 && age < ringRefresh.Microseconds() || !r.checked.CompareAndSwap(before, now) {
-		return r.roots.Load()
+// refresh holds the root keyrings against the store's once a minute. A store that cannot be asked, or a keyring that
+// does not open, leaves them as they are: what they verify is still genuine, and no change gets past the fence.
+func (r *rings) refresh(ctx context.Context, store Store, now time.Time) {
+	us, before := now.UnixMicro(), r.checked.Load()
+	if age := us - before; age >= 0 && age < ringRefresh.Microseconds() || !r.checked.CompareAndSwap(before, us) {
+		return
 	}
 	if err := r.reload(ctx, store); err != nil {
 		r.log.LogAttrs(ctx, slog.LevelError, "keycote: the root keyrings could not be read again", slog.Any("error", err))
 	}
-	return r.roots.Load()
 }
 
 // reload reads the root keyrings again and opens those that have changed.

@@ -63,7 +63,7 @@ func (r *record) revoke() {
 // It fails with [ErrNotFound], [ErrForbidden], [ErrUnavailable], [ErrConflict], and with a [*ValidationError] for a
 // reason that is too long.
 func (m *Manager) Delete(ctx context.Context, id, reason string) error {
-	if err := m.usable(ActionDelete); err != nil {
+	if err := m.begin(ctx, ActionDelete); err != nil {
 		return err
 	}
 	var name string

@@ -296,7 +296,7 @@ func (m *Manager) sendRefusals(ctx context.Context) error {
 		})
 	}
 	err := m.attempts(ctx, func() error {
-		roots := m.roots(ctx)
+		roots := m.roots()
 		rows, err := sealEvents(roots, events...)
 		if err != nil {
 			return err

@@ -15,7 +15,7 @@ import (
 // before it is opened; with [ErrScope] when r.Scopes asks for any, since a credential has none; with [ErrForbidden],
 // [ErrTampered], [ErrShredded], [ErrKEK] and [ErrUnavailable].
 func (m *Manager) Use(ctx context.Context, id string, r Request) (Grant, Secret, error) {
-	if err := m.usable(ActionUse); err != nil {
+	if err := m.begin(ctx, ActionUse); err != nil {
 		return Grant{}, Secret{}, err
 	}
 	now := m.now()
@@ -91,7 +91,7 @@ func judgeUse(rec *record, state State, r Request) error {
 // with [ErrRevoked] when the value was erased; with [ErrNotFound], [ErrForbidden], [ErrTampered], [ErrShredded],
 // [ErrKEK], and with [ErrUnavailable] also when the event could not be written.
 func (m *Manager) Reveal(ctx context.Context, id, reason string) (Secret, error) {
-	if err := m.usable(ActionReveal); err != nil {
+	if err := m.begin(ctx, ActionReveal); err != nil {
 		return Secret{}, err
 	}
 	var secret Secret

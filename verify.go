@@ -39,10 +39,10 @@ type Grant struct {
 // A mistyped or made-up value of issued form is refused without a read of the store; any other value costs one, unless
 // Options.IssuedOnly is set.
 func (m *Manager) Verify(ctx context.Context, token string, r Request) (Grant, error) {
-	if err := m.usable(actionVerify); err != nil {
+	now := m.now()
+	if err := m.beginAt(ctx, actionVerify, now); err != nil {
 		return Grant{}, err
 	}
-	now := m.now()
 	rec, at, err := m.identify(ctx, token)
 	if err == nil {
 		err = m.judge(rec, &rec.versions[at], now, r)
@@ -83,7 +83,7 @@ func (m *Manager) refuse(ctx context.Context, rec *record, at int, now time.Time
 
 // identify finds the record and the version that a value belongs to. Its errors do not say whose.
 func (m *Manager) identify(ctx context.Context, value string) (rec *record, at int, err error) {
-	roots := m.roots(ctx)
+	roots := m.roots()
 	var list []digest
 	if issuedForm(value) {
 		t, ok := parseToken(value)
@@ -93,7 +93,7 @@ func (m *Manager) identify(ctx context.Context, value string) (rec *record, at i
 		id := t.indexKey()
 		o, ok := roots.index.compute(id, tokenMessage(&t))
 		if !ok && !roots.index.known[id] && m.rings.reloadUnknown(ctx, m.store) {
-			roots = m.rings.roots.Load()
+			roots = m.roots()
 			o, ok = roots.index.compute(id, tokenMessage(&t))
 		}
 		if !ok || !t.proves(&o) {
