@@ -116,8 +116,14 @@ func encodeEvent(e *Event) EventRecord {
 	if e.Addr.IsValid() {
 		addr = e.Addr.String()
 	}
-	s := newSalts(3 + 2*len(e.Changes))
-	var body, personal encoder = make([]byte, 1, 512), make([]byte, 1, 256)
+	values := 0
+	for _, v := range []string{e.Actor, addr, e.Reason} {
+		if v != "" {
+			values++
+		}
+	}
+	s := newSalts(values + 2*len(e.Changes))
+	var body, personal encoder = make([]byte, 1, 384), make([]byte, 1, 128)
 	body[0], personal[0] = bodyFormat, bodyFormat
 	body.text(evtID, e.ID)
 	body.text(evtTenant, e.Tenant)

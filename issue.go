@@ -72,10 +72,10 @@ func (m *Manager) create(ctx context.Context, action Action, p creation) (*Key, 
 	err := m.attempts(ctx, func() error {
 		c := m.newChange(ctx, action, p.dry)
 		c.rec = p.record(c)
-		planned := c.rec.key(c.now, nil)
-		planned.ID = ""
-		if err := m.authorize(ctx, action, planned); err != nil {
-			return err
+		if m.opts.Authorize != nil {
+			if err := m.authorize(ctx, action, c.rec.key(c.now, nil)); err != nil {
+				return err
+			}
 		}
 		done, err := c.replayCreate(p)
 		if err == nil && !done && !vetted {
