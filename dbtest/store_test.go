@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"testing"
 	"time"
@@ -12,9 +13,15 @@ import (
 
 var epoch = time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)
 
+// digest is one of 24 bytes, as all of them are.
+func digest(of string) []byte {
+	sum := sha256.Sum256([]byte(of))
+	return sum[:24]
+}
+
 func record(tenant, id string) keycote.Record {
 	return keycote.Record{
-		Tenant: tenant, ID: id, Kind: keycote.KindAccess, Name: "name of " + id, Digests: [][]byte{[]byte("digest of " + tenant + "/" + id)},
+		Tenant: tenant, ID: id, Kind: keycote.KindAccess, Name: "name of " + id, Digests: [][]byte{digest(tenant + "/" + id)},
 		App: "app", Owner: "owner", State: keycote.StateActive, Search: "name of " + id + "\napp",
 		Labels: map[string]string{"env": "prod"}, CreatedAt: epoch, RotatedAt: epoch, Revision: 1,
 		Body: []byte("body of " + id), Seal: []byte("seal of " + id),
@@ -28,7 +35,7 @@ func TestRoundTrip(t *testing.T) {
 	strange := record("t\x00en\xffant", "id'\n,; ")
 	strange.Name, strange.App, strange.Search = "a\x00b\xfe", "%_\\", "100%\x00_x"
 	strange.Labels = map[string]string{"a,b c": "\x00\xff", "": ""}
-	strange.Digests = [][]byte{[]byte("z"), {0}, []byte("a")}
+	strange.Digests = [][]byte{digest("z"), make([]byte, 24), digest("a")}
 	strange.ExpiresAt = time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)
 	strange.CreatedAt = time.Time{}
 	strange.Seal = nil
@@ -107,60 +114,117 @@ func TestSwapWithinABatch(t *testing.T) {
 		store.Commit(ctx, keycote.Batch{ID: "3", Insert: []keycote.Record{e}}))
 }
 
-// A Batch with more changes than one call returns is followed to its end, and the feed keeps what it must.
-func TestFeedOfLargeBatches(t *testing.T) {
+// A Batch with more changes than one call returns is followed to its end.
+func TestFeedOfALargeBatch(t *testing.T) {
+	t.Parallel()
+	store, _ := openStore(t, newFile(t))
+	ctx := t.Context()
+	_, at, err := store.Changes(ctx, "")
+	require.NoError(t, err)
+	b := keycote.Batch{ID: "large"}
+	for i := range 2500 {
+		b.Items = append(b.Items, keycote.Item{Space: fmt.Sprintf("space %d", i), Name: "n", Revision: 1, Body: []byte("x")})
+	}
+	require.NoError(t, store.Commit(ctx, b))
+	var seen []string
+	for _, size := range []int{1000, 1000, 500, 0} {
+		changes, next, err := store.Changes(ctx, at)
+		require.NoError(t, err)
+		require.Len(t, changes, size)
+		for _, ch := range changes {
+			seen = append(seen, ch.Space)
+		}
+		at = next
+	}
+	require.Len(t, seen, 2500)
+	for i, space := range seen {
+		require.Equal(t, b.Items[i].Space, space)
+	}
+	for _, strange := range []string{"x", "0", "1.", "-1.0", at + "0", "9999." + at[5:], "\x00"} {
+		_, _, err := store.Changes(ctx, strange)
+		require.ErrorIs(t, err, keycote.ErrNotFound, "%q", strange)
+	}
+}
+
+// The feed keeps 10,000 changes of any age and all of the last ten minutes, and lets go of the rest as new ones come in.
+func TestFeedRetention(t *testing.T) {
 	t.Parallel()
 	store, db := openStore(t, newFile(t))
 	ctx := t.Context()
 	_, start, err := store.Changes(ctx, "")
 	require.NoError(t, err)
-	const size, rounds = 2500, 6
-	for round := range rounds {
-		var items []keycote.Item
-		for i := range size {
-			items = append(items, keycote.Item{Space: "s", Name: fmt.Sprintf("%d/%05d", round, i), Revision: 1, Body: []byte("x")})
-		}
-		require.NoError(t, store.Commit(ctx, keycote.Batch{ID: fmt.Sprint(round), Items: items}))
-		if round == 0 {
-			seen := 0
-			for at := start; ; {
-				changes, next, err := store.Changes(ctx, at)
-				require.NoError(t, err)
-				seen += len(changes)
-				if at = next; len(changes) < 1000 {
-					break
-				}
+	exec := func(statement string) {
+		_, err := db.ExecContext(ctx, statement)
+		require.NoError(t, err)
+	}
+	edge := func() (first, last int64) {
+		require.NoError(t, db.QueryRowContext(ctx, "SELECT MIN(n), MAX(n) FROM keycote_feed").Scan(&first, &last))
+		return first, last
+	}
+	revision := int64(0)
+	grow := func(batches int) {
+		for range batches {
+			b := keycote.Batch{}
+			revision++
+			for i := range 50 {
+				b.Items = append(b.Items, keycote.Item{Space: "s", Name: fmt.Sprint(i), Revision: revision, Body: []byte("x")})
 			}
-			require.Equal(t, size, seen)
+			require.NoError(t, store.Commit(ctx, b))
 		}
 	}
-	// All of it is younger than ten minutes.
-	_, _, err = store.Changes(ctx, start)
-	require.NoError(t, err)
-	_, end, err := store.Changes(ctx, "")
-	require.NoError(t, err)
+	const old = 15000
+	exec("WITH RECURSIVE k (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM k WHERE n < 15000)" +
+		" INSERT INTO keycote_feed (n, mark, at, tenant, id, space, revision)" +
+		" SELECT n, 'mark', CAST(strftime('%s', 'now') AS INTEGER) * 1000000, '', '', 's', 0 FROM k")
+	exec("UPDATE keycote_head SET n = 15000")
 
-	_, err = db.ExecContext(ctx, "UPDATE keycote_feed SET at = at - 601000000 WHERE n <> 3000")
-	require.NoError(t, err)
-	for i := range int64(2000) {
-		require.NoError(t, store.Commit(ctx, keycote.Batch{Items: []keycote.Item{{Space: "t", Name: "n", Revision: i + 1, Body: []byte("x")}}}))
-	}
+	grow(10)
+	_, _, err = store.Changes(ctx, start)
+	require.NoError(t, err, "all of it is young")
+
+	exec("UPDATE keycote_feed SET at = at - 601000000 WHERE n <> 3000")
+	grow(80)
+	first, last := edge()
+	require.EqualValues(t, old+90*50, last)
+	require.EqualValues(t, 3000, first, "who stands on a young entry would miss the older ones behind it")
 	_, _, err = store.Changes(ctx, start)
 	require.ErrorIs(t, err, keycote.ErrNotFound)
-	var first, last int64
-	require.NoError(t, db.QueryRowContext(ctx, "SELECT MIN(n), MAX(n) FROM keycote_feed").Scan(&first, &last))
-	require.EqualValues(t, rounds*size+2000, last)
-	require.EqualValues(t, 3000, first, "an entry that is young holds back the older ones behind it")
-	changes, _, err := store.Changes(ctx, end)
+	changes, _, err := store.Changes(ctx, "3000.mark")
 	require.NoError(t, err)
 	require.Len(t, changes, 1000)
 
-	_, err = db.ExecContext(ctx, "UPDATE keycote_feed SET at = at - 601000000 WHERE n = 3000")
-	require.NoError(t, err)
-	for i := range int64(600) {
-		require.NoError(t, store.Commit(ctx, keycote.Batch{Items: []keycote.Item{{Space: "u", Name: "n", Revision: i + 1, Body: []byte("x")}}}))
-	}
-	require.NoError(t, db.QueryRowContext(ctx, "SELECT MIN(n), MAX(n) FROM keycote_feed").Scan(&first, &last))
+	exec("UPDATE keycote_feed SET at = at - 601000000 WHERE n = 3000")
+	grow(120)
+	first, last = edge()
 	require.GreaterOrEqual(t, last-first, int64(10000))
-	require.Less(t, last-first, int64(14000))
+	require.Less(t, last-first, int64(10000+600))
+}
+
+// The ID of a Batch is known for a day at least, and not for ever.
+func TestBatchRetention(t *testing.T) {
+	t.Parallel()
+	store, db := openStore(t, newFile(t))
+	ctx := t.Context()
+	known := func() (n int) {
+		require.NoError(t, db.QueryRowContext(ctx, "SELECT COUNT(*) FROM keycote_batches").Scan(&n))
+		return n
+	}
+	for i := range 100 {
+		require.NoError(t, store.Commit(ctx, keycote.Batch{ID: fmt.Sprintf("old %d", i)}))
+	}
+	age := func(seconds int) {
+		_, err := db.ExecContext(ctx, "UPDATE keycote_batches SET done_at = done_at - ?", int64(seconds)*1_000_000)
+		require.NoError(t, err)
+	}
+	age(24*3600 + 60)
+	for i := range 20 {
+		require.NoError(t, store.Commit(ctx, keycote.Batch{ID: fmt.Sprintf("a day later %d", i)}))
+	}
+	require.Equal(t, 120, known())
+	require.NoError(t, store.Commit(ctx, keycote.Batch{ID: "old 0", Delete: []keycote.RecordRef{{ID: "none"}}}))
+	age(2 * 3600)
+	for i := range 48 {
+		require.NoError(t, store.Commit(ctx, keycote.Batch{ID: fmt.Sprintf("new %d", i)}))
+	}
+	require.Equal(t, 20+48, known())
 }

@@ -16,8 +16,9 @@ var errRepeated = errors.New("sqlstore: the batch is committed already")
 // Commit applies b whole or not at all, in a transaction of its own, or in a view as a savepoint.
 //
 // It answers a [keycote.Violation] of Field "name" or "secret" and Code [keycote.ErrExists], [keycote.ErrConflict] and
-// [keycote.ErrNotFound] as [keycote.Store] says, and in this order of rank: what is gone or has another revision, then
-// the name, then the secret. Any other error is the database's, or the context's, and leaves nothing behind.
+// [keycote.ErrNotFound] as [keycote.Store] says, [keycote.ErrConflict] also for an insert or an event of an id that is
+// taken, and [keycote.ErrInvalid] for a digest that has not 24 bytes. Of several, revisions come first, then the name,
+// then the secret. Any other error is the database's, or the context's, and leaves nothing behind.
 func (s *Store) Commit(ctx context.Context, b keycote.Batch) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -36,7 +37,8 @@ type commit struct {
 	session
 	ctx     context.Context
 	b       keycote.Batch
-	head    int64 // the number of the last change before this Batch
+	head    int64   // the number of the last change before this Batch
+	edits   []*edit // in the order of (tenant, id)
 	changes []keycote.Change
 	sweeps  *atomic.Uint32
 }
@@ -48,7 +50,7 @@ func (c *commit) run(statement string, args ...any) error {
 
 func (c *commit) apply() error {
 	for _, step := range []func() error{
-		c.remember, c.order, c.expect, c.records, c.items, c.events, c.redact, c.uses, c.prune, c.feed, c.forget,
+		c.remember, c.order, c.compare, c.expect, c.items, c.events, c.records, c.redact, c.uses, c.prune, c.feed, c.forget,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -120,8 +122,10 @@ func (c *commit) expect() error {
 }
 
 func (c *commit) items() error {
+	type itemID struct{ tenant, space, name string }
+	named := make(map[itemID]bool, len(c.b.Items))
 	items := slices.Clone(c.b.Items)
-	slices.SortStableFunc(items, func(a, b keycote.Item) int {
+	slices.SortFunc(items, func(a, b keycote.Item) int {
 		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Space, b.Space), cmp.Compare(a.Name, b.Name))
 	})
 	for _, i := range items {
@@ -129,9 +133,11 @@ func (c *commit) items() error {
 		if err != nil {
 			return err
 		}
-		if i.Revision < 1 || revision != i.Revision-1 {
+		id := itemID{i.Tenant, i.Space, i.Name}
+		if named[id] || i.Revision < 1 || revision != i.Revision-1 {
 			return keycote.ErrConflict
 		}
+		named[id] = true
 		switch {
 		case len(i.Body) == 0:
 			err = c.run("DELETE FROM keycote_items WHERE tenant = ? AND space = ? AND name = ?", i.Tenant, i.Space, i.Name)
@@ -145,7 +151,6 @@ func (c *commit) items() error {
 		if err != nil {
 			return err
 		}
-		c.changes = append(c.changes, keycote.Change{Tenant: i.Tenant, Space: i.Space, Revision: i.Revision})
 	}
 	return nil
 }

@@ -11,11 +11,17 @@ import (
 )
 
 func (c *commit) events() error {
+	columns := []string{"id", "tenant", "key_id", "actor", "action", "outcome", "at", "body", "seal", "personal"}
+	statement := "INSERT INTO keycote_events (" + strings.Join(columns, ", ") + ") VALUES (" + marks(len(columns)) + ")" +
+		c.d.onConflict(columns[:1])
 	for _, e := range c.b.Events {
-		err := c.run("INSERT INTO keycote_events (tenant, id, key_id, actor, action, outcome, at, body, seal, personal) VALUES ("+
-			marks(10)+")", e.Tenant, e.ID, e.KeyID, e.Actor, string(e.Action), string(e.Outcome), micros(e.At), e.Body, e.Seal, e.Personal)
+		n, err := c.exec(c.ctx, statement, e.ID, e.Tenant, e.KeyID, e.Actor, string(e.Action), string(e.Outcome), micros(e.At),
+			e.Body, e.Seal, e.Personal)
 		if err != nil {
 			return err
+		}
+		if n == 0 { // an event is written once
+			return keycote.ErrConflict
 		}
 	}
 	return nil
@@ -99,12 +105,12 @@ func totals(uses []keycote.UseCount) []keycote.UseCount {
 }
 
 func (c *commit) prune() error {
+	uses := "window_at, key_id, version, outcome, addr, route, agent, tenant"
 	for _, p := range c.b.Prune {
-		if err := c.pruneTable(p, "keycote_events", "tenant, id", "at", "at, id", p.EventsBefore); err != nil {
+		if err := c.pruneTable(p, "keycote_events", "id", "at", "at, id", p.EventsBefore); err != nil {
 			return err
 		}
-		if err := c.pruneTable(p, "keycote_uses", "tenant, window_at, key_id, version, outcome, addr, route, agent", "window_at",
-			"window_at, key_id, version", p.UsesBefore); err != nil {
+		if err := c.pruneTable(p, "keycote_uses", uses, "window_at", uses, p.UsesBefore); err != nil {
 			return err
 		}
 	}
@@ -112,18 +118,14 @@ func (c *commit) prune() error {
 }
 
 func (c *commit) pruneTable(p keycote.Prune, table, key, age, order string, before time.Time) error {
-	if before.IsZero() {
+	if before.IsZero() || p.Limit < 1 {
 		return nil
 	}
 	cond, args := age+" < ?", []any{ceil(before)}
 	if !p.AllTenants {
-		cond, args = "tenant = ? AND "+cond, []any{p.Tenant, args[0]}
-	}
-	limit := p.Limit
-	if limit < 1 {
-		limit = maxPage
+		cond, args = "tenant = ? AND "+cond, []any{p.Tenant, ceil(before)}
 	}
 	// The inner SELECT stands in another one for MySQL, which takes no LIMIT in an IN.
 	return c.run("DELETE FROM "+table+" WHERE ("+key+") IN (SELECT "+key+" FROM (SELECT "+key+" FROM "+table+" WHERE "+cond+
-		" ORDER BY "+order+" LIMIT "+strconv.Itoa(limit)+") old)", args...)
+		" ORDER BY "+order+" LIMIT "+strconv.Itoa(p.Limit)+") old)", args...)
 }

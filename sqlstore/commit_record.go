@@ -20,84 +20,87 @@ func (a recordID) compare(b recordID) int {
 type edit struct {
 	recordID
 	old, new *keycote.Record // nil: it was not there, or will not be
+	named    int             // how often in the Batch
 }
 
-// records compares first and writes then: deletes and what updates give up before what they and inserts take, so that a
-// name or a digest can move from one record to another within a Batch.
-func (c *commit) records() error {
-	edits, err := c.edits()
-	if err != nil || len(edits) == 0 {
-		return err
+// compare reads what is there and holds it against what the Batch expects.
+func (c *commit) compare() error {
+	byID := map[recordID]*edit{}
+	at := func(tenant, id string) *edit {
+		e := byID[recordID{tenant, id}]
+		if e == nil {
+			e = &edit{recordID: recordID{tenant, id}}
+			byID[e.recordID] = e
+		}
+		e.named++
+		return e
 	}
-	if err := c.namesFree(edits); err != nil {
-		return err
+	for _, list := range [][]keycote.Record{c.b.Insert, c.b.Update} {
+		for i := range list {
+			at(list[i].Tenant, list[i].ID).new = &list[i]
+		}
 	}
-	if err := c.digestsFree(edits); err != nil {
-		return err
+	for _, ref := range c.b.Delete {
+		at(ref.Tenant, ref.ID)
 	}
-	for _, e := range edits {
-		if err := c.giveUp(e, len(edits) > 1); err != nil {
+	c.edits = slices.SortedFunc(maps.Values(byID), func(a, b *edit) int { return a.compare(b.recordID) })
+	for _, e := range c.edits {
+		if err := c.load(e); err != nil {
 			return err
 		}
 	}
-	for _, e := range edits {
-		if err := c.put(e); err != nil {
+	for _, r := range c.b.Insert {
+		if e := byID[recordID{r.Tenant, r.ID}]; e.old != nil || e.named > 1 {
+			return keycote.ErrConflict
+		}
+	}
+	for _, r := range c.b.Update {
+		if err := byID[recordID{r.Tenant, r.ID}].follows(r.Revision - 1); err != nil {
 			return err
 		}
-		c.changes = append(c.changes, e.change())
+	}
+	for _, ref := range c.b.Delete {
+		if err := byID[recordID{ref.Tenant, ref.ID}].follows(ref.Revision); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// edits reads what is there and holds it against what the Batch expects, in the order of (tenant, id).
-func (c *commit) edits() ([]*edit, error) {
-	byID := map[recordID]*edit{}
-	deleted := map[recordID]int64{}
-	add := func(tenant, id string) (*edit, error) {
-		e := &edit{recordID: recordID{tenant, id}}
-		if byID[e.recordID] != nil {
-			return nil, keycote.ErrConflict // two changes of one record: both cannot be the next revision
-		}
-		byID[e.recordID] = e
-		return e, nil
+// follows says whether the change may take the place of revision. Of two changes of one record neither may: both cannot
+// be the next.
+func (e *edit) follows(revision int64) error {
+	switch {
+	case e.named > 1:
+		return keycote.ErrConflict
+	case e.old == nil:
+		return keycote.ErrNotFound
+	case e.old.Revision != revision:
+		return keycote.ErrConflict
 	}
-	for _, ref := range c.b.Delete {
-		e, err := add(ref.Tenant, ref.ID)
-		if err != nil {
-			return nil, err
-		}
-		deleted[e.recordID] = ref.Revision
+	return nil
+}
+
+// records looks for names and digests that are taken, and writes: deletes and what updates give up go before what they
+// and inserts take, so that a name or a digest can move from one record to another within a Batch.
+func (c *commit) records() error {
+	if err := c.namesFree(); err != nil {
+		return err
 	}
-	for _, list := range [][]keycote.Record{c.b.Insert, c.b.Update} {
-		for i := range list {
-			e, err := add(list[i].Tenant, list[i].ID)
-			if err != nil {
-				return nil, err
-			}
-			e.new = &list[i]
-		}
+	if err := c.digestsFree(); err != nil {
+		return err
 	}
-	inserted := make(map[recordID]bool, len(c.b.Insert))
-	for _, r := range c.b.Insert {
-		inserted[recordID{r.Tenant, r.ID}] = true
-	}
-	edits := slices.SortedFunc(maps.Values(byID), func(a, b *edit) int { return a.compare(b.recordID) })
-	for _, e := range edits {
-		if err := c.load(e); err != nil {
-			return nil, err
-		}
-		switch expected, gone := deleted[e.recordID]; {
-		case inserted[e.recordID]:
-			if e.old != nil {
-				return nil, keycote.ErrConflict
-			}
-		case e.old == nil:
-			return nil, keycote.ErrNotFound
-		case gone && e.old.Revision != expected, !gone && e.old.Revision != e.new.Revision-1:
-			return nil, keycote.ErrConflict
+	for _, e := range c.edits {
+		if err := c.giveUp(e); err != nil {
+			return err
 		}
 	}
-	return edits, nil
+	for _, e := range c.edits {
+		if err := c.put(e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *commit) load(e *edit) error {
@@ -108,23 +111,25 @@ func (c *commit) load(e *edit) error {
 	}, getStatement(c.d)+c.d.lock, e.tenant, e.id)
 }
 
+const digestSize = 24 // the digest is bytes 8 to 32 of a PRF's output
+
 func taken(field string) error { return keycote.Violation{Field: field, Code: keycote.ErrExists} }
 
 // stays says whether the holder of a name or digest goes on having it. One that the Batch changes gives it up, and what
 // it has afterwards is compared within the Batch.
-func stays(edits []*edit, holder recordID) bool {
-	_, changed := slices.BinarySearchFunc(edits, holder, func(e *edit, id recordID) int { return e.compare(id) })
+func (c *commit) stays(holder recordID) bool {
+	_, changed := slices.BinarySearchFunc(c.edits, holder, func(e *edit, id recordID) int { return e.compare(id) })
 	return !changed
 }
 
-func (c *commit) namesFree(edits []*edit) error {
+func (c *commit) namesFree() error {
 	type name struct {
 		tenant string
 		kind   keycote.Kind
 		name   string
 	}
 	mine := map[name]bool{}
-	for _, e := range edits {
+	for _, e := range c.edits {
 		if e.new == nil || e.new.Name == "" {
 			continue
 		}
@@ -139,20 +144,23 @@ func (c *commit) namesFree(edits []*edit) error {
 		if err != nil {
 			return err
 		}
-		if found && stays(edits, holder) {
+		if found && c.stays(holder) {
 			return taken("name")
 		}
 	}
 	return nil
 }
 
-func (c *commit) digestsFree(edits []*edit) error {
+func (c *commit) digestsFree() error {
 	mine := map[string]recordID{}
-	for _, e := range edits {
+	for _, e := range c.edits {
 		if e.new == nil {
 			continue
 		}
 		for _, digest := range e.new.Digests {
+			if len(digest) != digestSize {
+				return keycote.ErrInvalid
+			}
 			if other, there := mine[string(digest)]; there && other != e.recordID {
 				return taken("secret")
 			}
@@ -163,7 +171,7 @@ func (c *commit) digestsFree(edits []*edit) error {
 			if err != nil {
 				return err
 			}
-			if found && stays(edits, holder) {
+			if found && c.stays(holder) {
 				return taken("secret")
 			}
 		}
@@ -179,9 +187,8 @@ func (e *edit) sameLabels() bool {
 	return e.old != nil && e.new != nil && maps.Equal(e.old.Labels, e.new.Labels)
 }
 
-// giveUp removes what the record will not have any more. others: the Batch has further records, one of which may take
-// the name.
-func (c *commit) giveUp(e *edit, others bool) error {
+// giveUp removes what the record will not have any more; of its name only where another record may take it.
+func (c *commit) giveUp(e *edit) error {
 	if e.old == nil {
 		return nil
 	}
@@ -202,7 +209,7 @@ func (c *commit) giveUp(e *edit, others bool) error {
 		}
 		return c.run("DELETE FROM keycote_records"+ofRecord, e.tenant, e.id)
 	}
-	if others && e.old.Name != "" && (e.old.Name != e.new.Name || e.old.Kind != e.new.Kind) {
+	if len(c.edits) > 1 && e.old.Name != "" && (e.old.Name != e.new.Name || e.old.Kind != e.new.Kind) {
 		return c.run("UPDATE keycote_records SET name = NULL"+ofRecord, e.tenant, e.id)
 	}
 	return nil

@@ -23,6 +23,12 @@ var errHeadless = errors.New("sqlstore: keycote_head has no row, or one that key
 
 // feed gives every change of the Batch its number. The head was taken by order and is held until commit.
 func (c *commit) feed() error {
+	for _, e := range c.edits {
+		c.changes = append(c.changes, e.change())
+	}
+	for _, i := range c.b.Items {
+		c.changes = append(c.changes, keycote.Change{Tenant: i.Tenant, Space: i.Space, Revision: i.Revision})
+	}
 	if len(c.changes) == 0 {
 		return nil
 	}

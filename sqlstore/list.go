@@ -121,10 +121,8 @@ func (p *page) state(want keycote.State, q keycote.Query) {
 		p.where("r.state = ? AND (r.expires_at IS NULL OR r.expires_at > ?)", string(keycote.StateActive), micros(q.Now))
 	case keycote.StateExpired:
 		p.where("r.state = ? AND r.expires_at <= ?", string(keycote.StateActive), micros(q.Now))
-	case keycote.StateDisabled, keycote.StateRevoked:
-		p.where("r.state = ?", string(want))
 	default:
-		p.where("1 = 0")
+		p.where("r.state = ?", string(want))
 	}
 }
 
@@ -170,12 +168,10 @@ func itemsStatement(d *dialect, q keycote.ItemQuery) (string, []any) {
 		p.where("tenant = ?", q.Tenant)
 		order = order[1:]
 	}
-	switch {
-	case q.Name != "":
+	if q.Name != "" {
 		p.where("name = ?", q.Name)
-		if q.AllTenants && q.AfterTenant != "" {
-			p.after(order[:1], false, q.AfterTenant)
-		}
+	}
+	switch {
 	case !q.AllTenants && q.After != "":
 		p.after(order, false, q.After)
 	case q.AllTenants && (q.AfterTenant != "" || q.After != ""):

@@ -31,13 +31,11 @@ func eventsStatement(d *dialect, q keycote.EventQuery) (string, []any) {
 	p := &page{d: d}
 	f := q.Filter
 	order := []string{"id"}
-	if q.AllTenants {
-		order = append(order, "tenant")
-	} else {
+	if !q.AllTenants {
 		p.where("tenant = ?", q.Tenant)
 	}
 	if f.After != "" {
-		p.after(order[:1], f.Newest, f.After)
+		p.after(order, f.Newest, f.After)
 	}
 	for _, equal := range []struct{ column, value string }{
 		{"key_id", f.KeyID}, {"actor", f.Actor}, {"action", string(f.Action)},

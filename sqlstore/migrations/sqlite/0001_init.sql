@@ -67,8 +67,8 @@ CREATE INDEX keycote_items_by_space ON keycote_items (space, tenant, name);
 CREATE INDEX keycote_items_by_name ON keycote_items (tenant, name, space);
 
 CREATE TABLE keycote_events (
+  id       TEXT    NOT NULL PRIMARY KEY,
   tenant   TEXT    NOT NULL,
-  id       TEXT    NOT NULL,
   key_id   TEXT    NOT NULL,
   actor    TEXT    NOT NULL,
   action   TEXT    NOT NULL,
@@ -76,14 +76,13 @@ CREATE TABLE keycote_events (
   at       INTEGER NOT NULL,
   body     BLOB,
   seal     BLOB,
-  personal BLOB,
-  PRIMARY KEY (tenant, id)
+  personal BLOB
 );
-CREATE INDEX keycote_events_by_id ON keycote_events (id, tenant);
+CREATE INDEX keycote_events_by_tenant ON keycote_events (tenant, id);
 CREATE INDEX keycote_events_by_key ON keycote_events (tenant, key_id, id);
 CREATE INDEX keycote_events_by_actor ON keycote_events (tenant, actor, id);
 CREATE INDEX keycote_events_by_time ON keycote_events (tenant, at, id);
-CREATE INDEX keycote_events_by_age ON keycote_events (at, id, tenant);
+CREATE INDEX keycote_events_by_age ON keycote_events (at, id);
 
 CREATE TABLE keycote_uses (
   tenant    TEXT    NOT NULL,
