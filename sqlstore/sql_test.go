@@ -1,0 +1,165 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/keycote/keycote"
+)
+
+func TestParametersOfADialect(t *testing.T) {
+	t.Parallel()
+	numbered := &dialect{numbered: true}
+	tests := []struct{ name, statement, want string }{
+		{"none", "SELECT 1", "SELECT 1"},
+		{"in order", "a = ? AND (b, c) > (?, ?)", "a = $1 AND (b, c) > ($2, $3)"},
+		{"in a text", "a = '?' AND b = ?", "a = '?' AND b = $1"},
+		{"behind a doubled quote", "a = 'it''s ?' AND b = ?", "a = 'it''s ?' AND b = $1"},
+		{"more than nine", strings.Repeat("?", 11), "$1$2$3$4$5$6$7$8$9$10$11"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, test.want, numbered.text(test.statement))
+			require.Equal(t, test.statement, sqlite.text(test.statement))
+		})
+	}
+}
+
+func TestStatementsOfAMigration(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []string{"CREATE TABLE a (\n  b TEXT -- it; is\n)\n", "INSERT INTO a VALUES (';')\n"},
+		statements("-- a comment;\n\nCREATE TABLE a (\n  b TEXT -- it; is\n);\n\nINSERT INTO a VALUES (';')"))
+	steps, err := sqlite.steps()
+	require.NoError(t, err)
+	require.NotEmpty(t, steps)
+	require.True(t, strings.HasPrefix(steps[0][0], "CREATE TABLE keycote_schema"))
+	_, err = (&dialect{name: "no such"}).steps()
+	require.Error(t, err)
+}
+
+// What is looked for never becomes part of a statement, nor a pattern: there is no LIKE, and nothing to escape.
+func TestValuesStayParameters(t *testing.T) {
+	t.Parallel()
+	const hostile = `%_\'"; DROP TABLE keycote_records; --`
+	f := keycote.Filter{
+		Kind: hostile, State: hostile, Name: hostile, App: hostile, Owner: hostile, Search: hostile,
+		Labels: map[string]string{hostile: hostile, "other": hostile}, ExpiresBefore: time.Unix(1, 0),
+		UnusedSince: time.Unix(1, 0), RotatedBefore: time.Unix(1, 0), Newest: true,
+	}
+	events := keycote.EventFilter{KeyID: hostile, Actor: hostile, Action: hostile, After: hostile}
+	for _, all := range []bool{true, false} {
+		statement, args := listStatement(&sqlite, keycote.Query{Tenant: hostile, AllTenants: all, Filter: f, After: hostile, AfterTenant: hostile})
+		requireParameters(t, statement, args)
+		statement, args = itemsStatement(&sqlite, keycote.ItemQuery{Space: hostile, Tenant: hostile, AllTenants: all, Name: hostile, After: hostile})
+		requireParameters(t, statement, args)
+		statement, args = eventsStatement(&sqlite, keycote.EventQuery{Tenant: hostile, AllTenants: all, Filter: events})
+		requireParameters(t, statement, args)
+		statement, args = usageStatement(&sqlite, keycote.UsageQuery{Tenant: hostile, KeyID: hostile, AllTenants: all,
+			After: keycote.UseCount{Tenant: hostile, KeyID: hostile, Outcome: hostile, Addr: hostile, Route: hostile, Agent: hostile}})
+		requireParameters(t, statement, args)
+	}
+}
+
+func requireParameters(t *testing.T, statement string, args []any) {
+	t.Helper()
+	require.NotContains(t, statement, "DROP")
+	require.NotContains(t, statement, "LIKE")
+	require.Equal(t, strings.Count(statement, "?"), len(args), statement)
+}
+
+func TestPageSize(t *testing.T) {
+	t.Parallel()
+	for limit, want := range map[int]string{-1: "1000", 0: "1000", 1: "1", 999: "999", 1000: "1000", 1001: "1000"} {
+		require.Equal(t, want, pageSize(limit))
+	}
+}
+
+// Stored times have no nanoseconds: a bound rounded up gives the same answers.
+func TestTimes(t *testing.T) {
+	t.Parallel()
+	for _, stored := range []time.Time{{}, time.Unix(0, 0), time.UnixMicro(-1), time.UnixMicro(1_700_000_000_000_001),
+		time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)} {
+		require.Equal(t, stored.UTC(), timeOf(micros(stored)))
+		require.Equal(t, stored.UTC(), timeOrNever(never(stored)))
+		for _, apart := range []time.Duration{-1001, -1000, -999, -1, 0, 1, 999, 1000, 1001} {
+			bound := stored.Add(apart)
+			require.Equal(t, stored.Before(bound), micros(stored) < ceil(bound), "%v before %v", stored, bound)
+			require.Equal(t, stored.After(bound), micros(stored) > micros(bound), "%v after %v", stored, bound)
+		}
+	}
+}
+
+func TestUnpackRefusesNonsense(t *testing.T) {
+	t.Parallel()
+	text := func(s string) sql.NullString { return sql.NullString{String: s, Valid: true} }
+	for _, packed := range []string{"", "1", "1 2 3", "x AA", "1 A", "1 XX", "1 AA,"} {
+		_, err := unpackDigests(text(packed))
+		require.ErrorIs(t, err, errPacked, "%q", packed)
+		if packed != "1 AA," && packed != "" {
+			_, err = unpackTotals(text(packed), "", "")
+			require.ErrorIs(t, err, errPacked, "%q", packed)
+		}
+	}
+	for _, packed := range []string{"A A", "AA Z", "AA"} {
+		_, err := unpackLabels(text(packed))
+		require.ErrorIs(t, err, errPacked, "%q", packed)
+	}
+	digests, err := unpackDigests(text("2 BB,10 CC,1 AA"))
+	require.NoError(t, err)
+	require.Equal(t, [][]byte{{0xaa}, {0xbb}, {0xcc}}, digests)
+}
+
+func FuzzSplitDigests(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(joinDigests([][]byte{{1, 2}, {}, {3}}))
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		digests, err := splitDigests(b)
+		if err != nil {
+			return
+		}
+		again, err := splitDigests(joinDigests(digests))
+		require.NoError(t, err)
+		require.Equal(t, digests, again)
+	})
+}
+
+func TestPositions(t *testing.T) {
+	t.Parallel()
+	n, ok := number(position(17, "ab"))
+	require.True(t, ok)
+	require.EqualValues(t, 17, n)
+	for _, strange := range []string{"", ".", "17", "-1.ab", "x.ab", "99999999999999999999.ab"} {
+		_, ok := number(strange)
+		require.False(t, ok, "%q", strange)
+	}
+}
+
+func TestContextual(t *testing.T) {
+	t.Parallel()
+	interrupted := errors.New("interrupted")
+	ctx, cancel := context.WithCancel(t.Context())
+	require.NoError(t, contextual(ctx, nil))
+	require.Equal(t, interrupted, contextual(ctx, interrupted))
+	cancel()
+	require.NoError(t, contextual(ctx, nil))
+	require.ErrorIs(t, contextual(ctx, interrupted), context.Canceled)
+	require.ErrorIs(t, contextual(ctx, interrupted), interrupted)
+	wrapped := fmt.Errorf("%w, interrupted", context.Canceled)
+	require.Equal(t, wrapped, contextual(ctx, wrapped))
+}
+
+func TestDialectNames(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[Dialect]string{SQLite: "sqlite", Postgres: "postgres", MySQL: "mysql", 0: "unknown dialect 0"} {
+		require.Equal(t, want, d.String())
+	}
+}
