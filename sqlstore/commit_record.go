@@ -20,10 +20,10 @@ func (a recordID) compare(b recordID) int {
 type edit struct {
 	recordID
 	old, new *keycote.Record // nil: it was not there, or will not be
-	named    int             // how often in the Batch
+	judged   bool            // the Batch has a change of this record that may be
 }
 
-// compare reads what is there and holds it against what the Batch expects.
+// compare reads what is there, in the order of (tenant, id), and holds it against what the Batch expects.
 func (c *commit) compare() error {
 	byID := map[recordID]*edit{}
 	at := func(tenant, id string) *edit {
@@ -32,7 +32,6 @@ func (c *commit) compare() error {
 			e = &edit{recordID: recordID{tenant, id}}
 			byID[e.recordID] = e
 		}
-		e.named++
 		return e
 	}
 	for _, list := range [][]keycote.Record{c.b.Insert, c.b.Update} {
@@ -50,34 +49,36 @@ func (c *commit) compare() error {
 		}
 	}
 	for _, r := range c.b.Insert {
-		if e := byID[recordID{r.Tenant, r.ID}]; e.old != nil || e.named > 1 {
+		e := at(r.Tenant, r.ID)
+		if e.judged || e.old != nil {
 			return keycote.ErrConflict
 		}
+		e.judged = true
 	}
 	for _, r := range c.b.Update {
-		if err := byID[recordID{r.Tenant, r.ID}].follows(r.Revision - 1); err != nil {
+		if err := at(r.Tenant, r.ID).follows(r.Revision - 1); err != nil {
 			return err
 		}
 	}
 	for _, ref := range c.b.Delete {
-		if err := byID[recordID{ref.Tenant, ref.ID}].follows(ref.Revision); err != nil {
+		if err := at(ref.Tenant, ref.ID).follows(ref.Revision); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// follows says whether the change may take the place of revision. Of two changes of one record neither may: both cannot
-// be the next.
+// follows says whether the change may take the place of revision.
 func (e *edit) follows(revision int64) error {
 	switch {
-	case e.named > 1:
+	case e.judged: // of two changes of one record both cannot be the next
 		return keycote.ErrConflict
 	case e.old == nil:
 		return keycote.ErrNotFound
 	case e.old.Revision != revision:
 		return keycote.ErrConflict
 	}
+	e.judged = true
 	return nil
 }
 

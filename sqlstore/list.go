@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/keycote/keycote"
 )
@@ -136,7 +137,8 @@ func (p *page) times(f keycote.Filter) {
 	if !f.UnusedSince.IsZero() {
 		const used = "EXISTS (SELECT 1 FROM keycote_totals u WHERE u.tenant = r.tenant AND u.id = r.id"
 		since := ceil(f.UnusedSince)
-		p.where("NOT "+used+" AND u.last_at >= ?) AND (r.created_at < ? OR "+used+"))", since, since)
+		p.where("NOT "+used+" AND u.last_at >= ?) AND (r.created_at < ? OR "+used+" AND u.last_at > ?))",
+			since, since, micros(time.Time{}))
 	}
 }
 
