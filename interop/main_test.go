@@ -35,7 +35,7 @@ func buildAndRun(m *testing.M) (int, error) {
 	}
 	defer os.RemoveAll(dir)
 	bin = dir
-	build := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "./cmd/...")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", dir+string(filepath.Separator), "./cmd/...")
 	if out, err := build.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("%v: %w\n%s", build.Args, err, out)
 	}
