@@ -303,7 +303,9 @@ func (c *change) commit() error {
 	if c.had != nil {
 		c.rec.revision = c.had.revision + 1
 	}
-	c.rec.updatedAt = c.now
+	if c.action != actionVerify { // a first use is written down, but is nobody's update
+		c.rec.updatedAt = c.now
+	}
 	row, hash, err := sealRecord(c.roots, c.rec)
 	if err != nil {
 		return err
