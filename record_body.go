@@ -1,0 +1,265 @@
+package keycote
+
+import (
+	"cmp"
+	"net/netip"
+	"time"
+)
+
+// Field numbers of a record's body and of a version's; docs/formats.md. The fields of Limit stand one by one.
+const (
+	recTenant = iota + 1
+	recID
+	recKind
+	recName
+	recApp
+	recOwner
+	recEndpoint
+	recScope
+	recNetwork
+	recLabel
+	recRate
+	recPer
+	recBurst
+	recQuota
+	recPeriod
+	recState
+	recVersion
+	recCreatedAt
+	recCreatedBy
+	recUpdatedAt
+	recRevision
+	recRequest
+	recTop = recRequest
+
+	recLists = 1<<recScope | 1<<recNetwork | 1<<recLabel | 1<<recVersion
+)
+
+const (
+	verNumber = iota + 1
+	verState
+	verHint
+	verCreatedAt
+	verExpiresAt
+	verSource
+	verPrefix
+	verDigest
+	verSealed
+	verUsed
+	verUntilUsed
+	verRequest
+	verTop = verRequest
+)
+
+const (
+	reqDigest = iota + 1
+	reqParams
+	reqTop = reqParams
+)
+
+func (r *record) encode() []byte {
+	var e encoder = make([]byte, 1, 512)
+	e[0] = bodyFormat
+	e.text(recTenant, r.tenant)
+	e.text(recID, r.id)
+	e.text(recKind, string(r.kind))
+	e.text(recName, r.name)
+	e.text(recApp, r.app)
+	e.text(recOwner, r.owner)
+	e.text(recEndpoint, r.endpoint)
+	for _, s := range r.scopes {
+		e.always(recScope, s)
+	}
+	for _, p := range r.networks {
+		e.always(recNetwork, p.String())
+	}
+	e.labels(recLabel, r.labels)
+	e.integer(recRate, int64(r.limit.Rate))
+	e.integer(recPer, int64(r.limit.Per/time.Second))
+	e.integer(recBurst, int64(r.limit.Burst))
+	e.integer(recQuota, r.limit.Quota)
+	e.integer(recPeriod, int64(r.limit.Period/time.Second))
+	e.text(recState, string(r.state))
+	for i := range r.versions {
+		e.nested(recVersion, r.versions[i].encode)
+	}
+	e.time(recCreatedAt, r.createdAt)
+	e.text(recCreatedBy, r.createdBy)
+	e.time(recUpdatedAt, r.updatedAt)
+	e.integer(recRevision, r.revision)
+	r.request.encode(&e, recRequest)
+	e.unknown(r.unknown)
+	return e
+}
+
+func (v *version) encode(e *encoder) {
+	e.integer(verNumber, int64(v.number))
+	e.text(verState, string(v.state))
+	e.text(verHint, v.hint)
+	e.time(verCreatedAt, v.createdAt)
+	e.time(verExpiresAt, v.expiresAt)
+	e.text(verSource, string(v.source))
+	e.text(verPrefix, v.prefix)
+	for _, d := range v.digests {
+		e.head(verDigest, 1+4+digestLen)
+		*e = d.append(*e)
+	}
+	e.text(verSealed, v.sealed)
+	e.flag(verUsed, v.used)
+	e.flag(verUntilUsed, v.untilUsed)
+	v.request.encode(e, verRequest)
+	e.unknown(v.unknown)
+}
+
+func (q *request) encode(e *encoder, number int) {
+	if q == nil {
+		return
+	}
+	e.nested(number, func(e *encoder) {
+		for _, d := range q.digests {
+			e.head(reqDigest, 1+4+digestLen)
+			*e = d.append(*e)
+		}
+		e.text(reqParams, q.params)
+	})
+}
+
+// decodeRecord reads a body. Its errors are errMalformed and errNewer.
+func decodeRecord(body []byte) (*record, error) {
+	d := openBody(string(body), recTop)
+	// Most keys have one version and a few scopes: this is on the way of every Verify, so they come in one piece.
+	one := &struct {
+		record
+		version [1]version
+	}{}
+	r := &one.record
+	r.versions = one.version[:0]
+	for d.next() {
+		switch d.field(recLists) {
+		case recTenant:
+			r.tenant = d.data
+		case recID:
+			r.id = d.data
+		case recKind:
+			r.kind = Kind(d.data)
+		case recName:
+			r.name = d.data
+		case recApp:
+			r.app = d.data
+		case recOwner:
+			r.owner = d.data
+		case recEndpoint:
+			r.endpoint = d.data
+		case recScope:
+			if r.scopes == nil {
+				r.scopes = make([]string, 0, 4)
+			}
+			r.scopes = append(r.scopes, d.data)
+		case recNetwork:
+			p, err := netip.ParsePrefix(d.data)
+			if err != nil {
+				return nil, errMalformed
+			}
+			r.networks = append(r.networks, p)
+		case recLabel:
+			r.labels = d.label(r.labels)
+		case recRate:
+			r.limit.Rate = int(d.integer())
+		case recPer:
+			r.limit.Per = time.Duration(d.integer()) * time.Second
+		case recBurst:
+			r.limit.Burst = int(d.integer())
+		case recQuota:
+			r.limit.Quota = d.integer()
+		case recPeriod:
+			r.limit.Period = time.Duration(d.integer()) * time.Second
+		case recState:
+			r.state = State(d.data)
+		case recVersion:
+			r.versions = append(r.versions, version{})
+			if err := r.current().decode(d.data); err != nil {
+				return nil, err
+			}
+		case recCreatedAt:
+			r.createdAt = d.time()
+		case recCreatedBy:
+			r.createdBy = d.data
+		case recUpdatedAt:
+			r.updatedAt = d.time()
+		case recRevision:
+			r.revision = d.integer()
+		case recRequest:
+			r.request = &request{}
+			if err := r.request.decode(d.data); err != nil {
+				return nil, err
+			}
+		}
+	}
+	r.unknown = d.unknown
+	switch {
+	case d.err != nil:
+		return nil, d.err
+	case len(r.versions) == 0 || r.id == "" || r.revision < 1:
+		return nil, errMalformed
+	}
+	return r, nil
+}
+
+func (v *version) decode(body string) error {
+	d := decoder{body: body, top: verTop}
+	for d.next() {
+		switch d.field(1 << verDigest) {
+		case verNumber:
+			v.number = int(d.integer())
+		case verState:
+			v.state = State(d.data)
+		case verHint:
+			v.hint = d.data
+		case verCreatedAt:
+			v.createdAt = d.time()
+		case verExpiresAt:
+			v.expiresAt = d.time()
+		case verSource:
+			v.source = source(d.data)
+		case verPrefix:
+			v.prefix = d.data
+		case verDigest:
+			v.digests = d.digest(v.digests)
+		case verSealed:
+			v.sealed = d.data
+		case verUsed:
+			v.used = d.flag()
+		case verUntilUsed:
+			v.untilUsed = d.flag()
+		case verRequest:
+			v.request = &request{}
+			d.err = v.request.decode(d.data)
+		}
+	}
+	v.unknown = d.unknown
+	return d.err
+}
+
+func (q *request) decode(body string) error {
+	d := decoder{body: body, top: reqTop}
+	for d.next() {
+		switch d.field(1 << reqDigest) {
+		case reqDigest:
+			q.digests = d.digest(q.digests)
+		case reqParams:
+			q.params = d.data
+		}
+	}
+	if len(d.unknown) > 0 {
+		return errNewer
+	}
+	return d.err
+}
+
+func (d *decoder) digest(list []digest) []digest {
+	x, ok := parseDigest(d.data)
+	if !ok {
+		d.err = cmp.Or(d.err, errMalformed)
+	}
+	return append(list, x)
+}
