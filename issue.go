@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -126,7 +127,7 @@ func (p *creation) record(c *change) *record {
 	actor, _ := ActorFrom(c.ctx)
 	rec := &record{
 		tenant: c.tenant, kind: p.kind, name: p.name, app: p.app, owner: p.owner, endpoint: p.endpoint,
-		scopes: slices.Clone(p.scopes), labels: p.labels, limit: p.limit, state: StateActive,
+		scopes: slices.Clone(p.scopes), labels: maps.Clone(p.labels), limit: p.limit, state: StateActive,
 		createdAt: c.now, createdBy: actor.ID, updatedAt: c.now, revision: 1,
 	}
 	for _, n := range p.networks {
@@ -164,13 +165,14 @@ func (c *change) insert(p creation) error {
 			return errLost // a twin of this call was faster: the next attempt finds its key
 		}
 	}
-	if exists.Field == "secret" {
-		c.collision()
+	found, foreign, err := c.taken(c.draft(p.secret), nil)
+	if err != nil || len(found) == 0 {
+		found = []Violation{exists}
 	}
-	if found, err := c.taken(c.draft(p.secret), nil); err == nil && len(found) > 0 {
-		return &ValidationError{found}
+	if foreign || exists.Field == fieldSecret {
+		c.collision(p.reason)
 	}
-	return &ValidationError{[]Violation{exists}}
+	return &ValidationError{found}
 }
 
 // give makes v's value, or takes the chosen one, and its digests.
@@ -295,12 +297,20 @@ func (c *change) remake(v *version, reason string) error {
 	return nil
 }
 
-// collision writes down that somebody chose a value that is another key's of the tenant. The event says who, and not
-// whose.
-func (c *change) collision() {
-	e := c.events[len(c.events)-1]
-	e.ID, e.KeyID, e.Outcome = c.ids.next(eventIDPrefix, c.now), "", ErrExists
-	e.Version, e.Revision, e.BodyHash, e.Changes = 0, 0, nil, nil
+// collision writes down that somebody chose a value that is another key's of the tenant, whatever else was wrong with
+// the call: who probes for values leaves a trace. The event says who, and not whose.
+func (c *change) collision(reason string) {
+	actor, _ := ActorFrom(c.ctx)
+	e := Event{
+		ID: c.ids.next(eventIDPrefix, c.now), Tenant: c.tenant, Name: c.rec.name, Action: c.action, Outcome: ErrExists,
+		Actor: actor.ID, Addr: actor.Addr.Unmap().WithZone(""), Reason: reason, At: c.now,
+	}
+	if len(checkText(nil, fieldName, e.Name, maxText)) > 0 {
+		e.Name = ""
+	}
+	if len(checkReason(nil, callParams{Reason: reason})) > 0 {
+		e.Reason = ""
+	}
 	rows, err := sealEvents(c.roots, e)
 	if err == nil {
 		err = c.send(Batch{ID: newBatchID(), Expect: []ItemRef{c.roots.trail.ref}, Events: rows})

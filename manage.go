@@ -227,8 +227,8 @@ func (m *Manager) edit(ctx context.Context, action Action, id string, dry bool, 
 		if !dry {
 			err := c.commit()
 			if taken, ok := err.(Violation); ok {
-				if taken.Field == "secret" {
-					c.collision()
+				if taken.Field == fieldSecret {
+					c.collision(c.events[len(c.events)-1].Reason)
 				}
 				return &ValidationError{[]Violation{taken}}
 			}

@@ -44,9 +44,12 @@ func (c *change) vet(v *vetting) error {
 		found = slices.DeleteFunc(found, func(v Violation) bool { return v.Warning })
 	}
 	if len(found) > 0 || c.dry {
-		taken, err := c.taken(v.draft, found)
+		taken, foreign, err := c.taken(v.draft, found)
 		if err != nil {
 			return err
+		}
+		if foreign && !c.dry {
+			c.collision(v.call.Reason)
 		}
 		found = append(found, taken...)
 	}
@@ -57,10 +60,10 @@ func (c *change) vet(v *vetting) error {
 	return &ValidationError{found}
 }
 
-// taken reports which of name and chosen value belong to another key. What is wrong with them already is not asked for:
-// not every database takes every byte.
-func (c *change) taken(d *Draft, wrong []Violation) ([]Violation, error) {
-	var found []Violation
+// taken reports which of name and chosen value belong to another key; foreign says that the value does, and not to an
+// earlier version of the key itself. What is wrong with them already is not asked for: not every database takes every
+// byte.
+func (c *change) taken(d *Draft, wrong []Violation) (found []Violation, foreign bool, err error) {
 	is := func(field string) func(Violation) bool {
 		return func(v Violation) bool { return v.Field == field && !v.Warning }
 	}
@@ -69,7 +72,7 @@ func (c *change) taken(d *Draft, wrong []Violation) ([]Violation, error) {
 			Tenant: c.tenant, Filter: Filter{Kind: d.Kind, Name: d.Name}, Now: c.now, Limit: 1,
 		})
 		if err != nil {
-			return nil, storeAnswer(err)
+			return nil, false, storeAnswer(err)
 		}
 		if len(page) > 0 && page[0].ID != d.ID {
 			found = append(found, Violation{Field: "name", Code: ErrExists})
@@ -79,13 +82,14 @@ func (c *change) taken(d *Draft, wrong []Violation) ([]Violation, error) {
 		rec, _, err := c.lookup(c.ctx, c.digests(digestChosen, chosenMessage(c.tenant, value)))
 		switch {
 		case errors.Is(err, ErrNotFound):
-		case err == nil && rec != nil:
+		case err == nil, CodeOf(err) == ErrTampered: // taken all the same, and what is wrong with it is not the caller's
 			found = append(found, Violation{Field: "secret", Code: ErrExists})
+			foreign = rec == nil || rec.id != d.ID
 		default:
-			return nil, err
+			return nil, false, err
 		}
 	}
-	return found, nil
+	return found, foreign, nil
 }
 
 // probe tries the endpoint with the value, when the host has said how.
