@@ -7,5 +7,9 @@ import "time"
 
 func systemClock() time.Time { return time.Now() }
 
+// sinceStart reads the monotonic clock, which no one can set: it bounds how long a cached answer is used, whatever a
+// host's own clock says.
+func sinceStart(start time.Time) time.Duration { return time.Since(start) }
+
 // newTicker paces Run. It decides nothing: what is due is judged by Options.Now.
 func newTicker(d time.Duration) *time.Ticker { return time.NewTicker(d) }

@@ -30,6 +30,7 @@ type shared struct {
 	now   func() time.Time
 	rings *rings
 	ids   idSource
+	cache cache
 	uses  useLog
 	marks marks
 }
@@ -38,6 +39,7 @@ type shared struct {
 type txState struct {
 	mu    sync.Mutex
 	rings map[string]*keyring // tenants' keyrings made in this transaction
+	keys  []recordKey         // that were changed in it
 }
 
 // Options are optional, every one. No zero value opens anything.
@@ -48,7 +50,7 @@ type Options struct {
 	Prefix    string           // of issued keys; "": "kc"
 	Now       func() time.Time // nil: time.Now
 	Logger    *slog.Logger     // nil: silent
-	MaxStale  time.Duration    // 0: every Verify reads the store; more is refused until the verify cache exists
+	MaxStale  time.Duration    // 0: every Verify and Use reads the store
 	CacheSize int              // entries; 0: 100,000
 
 	IssuedOnly bool // refuse chosen values, on Issue and on Verify: then no malformed token costs a read
@@ -98,6 +100,7 @@ func New(ctx context.Context, store Store, kek KEK, opts *Options) (*Manager, er
 	}
 	s.rings = &rings{keks: keks{kek, opts.Retired, opts.Recovery}, now: s.now, log: s.log}
 	s.uses.start(s.now())
+	s.cache.init(s.opts.MaxStale, s.opts.CacheSize)
 	if err := s.rings.start(ctx, store); err != nil {
 		return nil, wrapError(ctx, opNew, "", err)
 	}
@@ -124,8 +127,6 @@ func (o *Options) check(store Store, kek KEK) error {
 		return errors.New("Prefix must match ^[a-z][a-z0-9_]{0,30}[a-z0-9]$")
 	case o.MaxStale < 0:
 		return errors.New("MaxStale is negative")
-	case o.MaxStale > 0:
-		return errors.New("MaxStale needs the verify cache, which this version does not have: leave it 0")
 	case o.CacheSize < 0:
 		return errors.New("CacheSize is negative")
 	}
@@ -199,6 +200,9 @@ func (m *Manager) In(s Store) (view *Manager, committed func()) {
 		defer v.tx.mu.Unlock()
 		for tenant := range v.tx.rings {
 			m.rings.tenants.drop(tenant)
+		}
+		for _, k := range v.tx.keys {
+			m.cache.evict(k)
 		}
 	}
 }

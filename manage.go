@@ -320,7 +320,9 @@ func (c *change) commit() error {
 	if b.Events, err = sealEvents(c.roots, c.events...); err != nil {
 		return err
 	}
-	if err := c.send(b); err != nil {
+	err = c.send(b)
+	c.changed(recordKey{c.rec.tenant, c.rec.id})
+	if err != nil {
 		return err
 	}
 	if c.made != nil {
@@ -333,6 +335,18 @@ func (c *change) commit() error {
 		}
 	}
 	return nil
+}
+
+// changed drops what is cached of a key after a Batch was sent, whatever came of it: an outcome may be unknown. In a
+// host's own transaction that waits for its commit.
+func (m *Manager) changed(k recordKey) {
+	if m.tx == nil {
+		m.cache.evict(k)
+		return
+	}
+	m.tx.mu.Lock()
+	defer m.tx.mu.Unlock()
+	m.tx.keys = append(m.tx.keys, k)
 }
 
 // send commits a Batch; in a host's own transaction nothing is repeated.

@@ -43,26 +43,44 @@ func (m *Manager) Run(ctx context.Context) error {
 // follow reads the feed from position on and drops the keyrings that were changed elsewhere.
 func (m *Manager) follow(ctx context.Context, position string) string {
 	for {
+		before := m.cache.stamp(m.now())
 		changes, next, err := m.main.Changes(ctx, position)
 		switch {
 		case errors.Is(err, ErrNotFound):
 			// What happened in between is not known: look at everything again.
-			m.rings.tenants.clear()
-			m.rings.checked.Store(0)
+			m.forgetAll()
 			return ""
 		case err != nil:
 			m.logFailure(ctx, "the change feed could not be read", err)
 			return position
 		}
 		for _, c := range changes {
-			if c.ID == "" && c.Space == spaceKeyring {
+			switch {
+			case c.ID != "":
+				m.cache.evict(recordKey{c.Tenant, c.ID})
+			case c.Space == spaceKeyring:
 				m.rings.tenants.drop(c.Tenant)
 				m.rings.checked.Store(0)
 			}
 		}
+		if position == "" {
+			m.forgetAll() // what was read before this position is not vouched for
+			return next
+		}
 		position = next
 		if len(changes) < 1000 {
+			m.cache.fed.Store(&before)
 			return position
 		}
+	}
+}
+
+// forgetAll drops all that other processes may have changed without our knowing.
+func (m *Manager) forgetAll() {
+	m.rings.tenants.clear()
+	m.rings.checked.Store(0)
+	if m.cache.stale > 0 {
+		m.cache.fed.Store(nil)
+		m.cache.reset()
 	}
 }

@@ -106,6 +106,7 @@ func (m *Manager) Delete(ctx context.Context, id, reason string) error {
 			return err
 		}
 		err = c.send(b)
+		c.changed(recordKey{m.tenant, id})
 		if errors.Is(err, ErrNotFound) {
 			return errLost // read again: gone, or changed in between
 		}

@@ -43,7 +43,7 @@ func (m *Manager) Verify(ctx context.Context, token string, r Request) (Grant, e
 	if err := m.beginAt(ctx, actionVerify, now); err != nil {
 		return Grant{}, err
 	}
-	rec, at, err := m.identify(ctx, token)
+	rec, at, err := m.answer(ctx, token, now)
 	if err == nil {
 		err = m.judge(rec, &rec.versions[at], now, r)
 	}
@@ -57,7 +57,9 @@ func (m *Manager) Verify(ctx context.Context, token string, r Request) (Grant, e
 	m.count(ctx, useKey{
 		tenant: rec.tenant, key: rec.id, version: v.number, addr: r.Addr, route: r.Route, agent: r.UserAgent,
 	}, now)
-	rec.strip()
+	if !rec.stripped {
+		rec.strip()
+	}
 	return Grant{
 		KeyID: rec.id, Tenant: rec.tenant, App: rec.app, Owner: rec.owner, Version: v.number,
 		Superseded: at < len(rec.versions)-1, ExpiresAt: v.expiresAt, policy: &policy{rec, now},
@@ -81,45 +83,116 @@ func (m *Manager) refuse(ctx context.Context, rec *record, at int, now time.Time
 	return err
 }
 
-// identify finds the record and the version that a value belongs to. Its errors do not say whose.
-func (m *Manager) identify(ctx context.Context, value string) (rec *record, at int, err error) {
-	roots := m.roots()
-	var list []digest
+// answer finds the record and the version that a value belongs to: in the cache if there is one, else in the store. A
+// record from the cache is stripped, and shared.
+func (m *Manager) answer(ctx context.Context, value string, now time.Time) (rec *record, at int, err error) {
+	if m.cache.stale == 0 || m.tx != nil {
+		list, err := m.digestsOf(ctx, value)
+		if err != nil {
+			return nil, 0, err
+		}
+		return m.find(ctx, list)
+	}
+	if len(value) > maxValue {
+		return nil, 0, ErrUnknownKey
+	}
+	k, moment := newCacheKey(m.tenant, value), m.cache.stamp(now)
+	if a := m.cache.get(&k, moment); a != nil {
+		return a.found()
+	}
+	list, err := m.digestsOf(ctx, value)
+	if err != nil {
+		return nil, 0, err
+	}
+	for {
+		f, leader := m.cache.join(k)
+		if leader {
+			return m.fill(ctx, k, f, list, moment)
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, 0, ctx.Err()
+		}
+		switch {
+		case f.answer != nil && m.cache.fresh(f.answer.known, m.cache.stamp(m.now())):
+			return f.answer.found()
+		case f.err != nil && !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, context.DeadlineExceeded):
+			return nil, 0, f.err
+		case f.answer == nil && f.err == nil:
+			return m.find(ctx, list)
+		}
+	}
+}
+
+func (a *cached) found() (*record, int, error) {
+	if a.rec == nil {
+		return nil, 0, ErrUnknownKey
+	}
+	return a.rec, a.at, nil
+}
+
+// fill reads what the cache does not know, publishes it, and lets those go who wait for it. A version whose first use
+// must be written down is not published: each of its verifications has to see to that.
+func (m *Manager) fill(ctx context.Context, k cacheKey, f *flight, list []digest, known stamp) (*record, int, error) {
+	defer m.cache.land(k, f)
+	rec, at, err := m.find(ctx, list)
+	switch {
+	case err == nil && needsMark(rec, &rec.versions[at]):
+	case err == nil:
+		rec.strip()
+		f.answer = &cached{rec, at, known}
+		m.cache.put(k, f.answer, f.epoch)
+	case errors.Is(err, ErrUnknownKey) && list[0].kind == digestToken:
+		f.answer = &cached{known: known}
+		m.cache.put(k, f.answer, f.epoch)
+	default:
+		f.err = err
+	}
+	return rec, at, err
+}
+
+// digestsOf returns what a value is found by, or ErrUnknownKey for one that can be refused without asking the store.
+func (m *Manager) digestsOf(ctx context.Context, value string) ([]digest, error) {
+	index := m.roots().index
 	if issuedForm(value) {
 		t, ok := parseToken(value)
 		if !ok {
-			return nil, 0, ErrUnknownKey
+			return nil, ErrUnknownKey
 		}
 		id := t.indexKey()
-		o, ok := roots.index.compute(id, tokenMessage(&t))
-		if !ok && !roots.index.known[id] && m.rings.reloadUnknown(ctx, m.store) {
-			roots = m.roots()
-			o, ok = roots.index.compute(id, tokenMessage(&t))
+		o, ok := index.compute(id, tokenMessage(&t))
+		if !ok && !index.known[id] && m.rings.reloadUnknown(ctx, m.store) {
+			o, ok = m.roots().index.compute(id, tokenMessage(&t))
 		}
 		if !ok || !t.proves(&o) {
-			return nil, 0, ErrUnknownKey
+			return nil, ErrUnknownKey
 		}
-		list = []digest{{digestToken, id, o.sum()}}
-	} else {
-		if m.opts.IssuedOnly || !presentable(value) {
-			return nil, 0, ErrUnknownKey
+		return []digest{{digestToken, id, o.sum()}}, nil
+	}
+	if m.opts.IssuedOnly || !presentable(value) {
+		return nil, ErrUnknownKey
+	}
+	list := make([]digest, 0, 2*len(index.enabled))
+	chosen, imported := chosenMessage(m.tenant, value), importMessage(value)
+	for _, id := range index.enabled {
+		if o, ok := index.compute(id, chosen); ok {
+			list = append(list, digest{digestChosen, id, o.sum()})
 		}
-		list = make([]digest, 0, 2*len(roots.index.enabled))
-		chosen, imported := chosenMessage(m.tenant, value), importMessage(value)
-		for _, id := range roots.index.enabled {
-			if o, ok := roots.index.compute(id, chosen); ok {
-				list = append(list, digest{digestChosen, id, o.sum()})
-			}
-			if o, ok := roots.index.compute(id, imported); ok {
-				list = append(list, digest{digestImport, id, o.sum()})
-			}
+		if o, ok := index.compute(id, imported); ok {
+			list = append(list, digest{digestImport, id, o.sum()})
 		}
 	}
+	return list, nil
+}
+
+// find asks the store, once, whose value has these digests.
+func (m *Manager) find(ctx context.Context, list []digest) (rec *record, at int, err error) {
 	rec, at, err = m.lookup(ctx, list)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		if list[0].kind == digestToken {
-			m.decoy(roots)
+			m.decoy(m.roots())
 		}
 		return nil, 0, ErrUnknownKey
 	case err != nil:

@@ -1,0 +1,219 @@
+package keycote_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/keycote/keycote"
+)
+
+// gate is a Store whose lookups can be counted, failed and held.
+type gate struct {
+	keycote.Store
+	lookups atomic.Int64
+	away    atomic.Bool
+	hold    atomic.Pointer[chan struct{}] // an answer waits for it
+	held    chan struct{}                 // tells that one waits
+}
+
+func (g *gate) Lookup(ctx context.Context, digests [][]byte) (keycote.Record, error) {
+	g.lookups.Add(1)
+	if g.away.Load() {
+		return keycote.Record{}, context.DeadlineExceeded
+	}
+	r, err := g.Store.Lookup(ctx, digests)
+	if wait := g.hold.Load(); wait != nil {
+		g.held <- struct{}{}
+		<-*wait
+	}
+	return r, err
+}
+
+const stale = 10 * time.Second
+
+func cached(t *testing.T) (*keycote.Manager, *gate, *handClock) {
+	t.Helper()
+	w := newWorld(t, nil)
+	g := &gate{Store: w.store, held: make(chan struct{}, 64)}
+	m, err := keycote.New(t.Context(), g, w.kek, &keycote.Options{Now: w.clock.Now, MaxStale: stale})
+	require.NoError(t, err)
+	return m, g, w.clock
+}
+
+func issueCached(t *testing.T, m *keycote.Manager, name string) (*keycote.Key, string) {
+	t.Helper()
+	k, s, err := m.Issue(t.Context(), keycote.IssueParams{Name: name, Scopes: []string{"a:read"}})
+	require.NoError(t, err)
+	return k, s.Reveal()
+}
+
+func TestCacheAnswersForLessThanMaxStale(t *testing.T) {
+	t.Parallel()
+	m, g, clock := cached(t)
+	_, token := issueCached(t, m, "k")
+	verify := func() error { _, err := m.Verify(t.Context(), token, keycote.Request{}); return err }
+	require.NoError(t, verify())
+	require.NoError(t, verify())
+	require.EqualValues(t, 1, g.lookups.Load())
+	clock.Advance(stale - time.Second)
+	require.NoError(t, verify())
+	require.EqualValues(t, 1, g.lookups.Load(), "within the bound")
+	clock.Advance(time.Second)
+	require.NoError(t, verify())
+	require.EqualValues(t, 2, g.lookups.Load(), "at the bound the store is read")
+
+	g.away.Store(true)
+	require.NoError(t, verify(), "the database is away, the answer still good")
+	clock.Advance(stale)
+	err := verify()
+	require.ErrorIs(t, err, keycote.ErrUnavailable)
+	require.NotErrorIs(t, err, keycote.ErrUnauthenticated)
+	g.away.Store(false)
+	require.NoError(t, verify(), "back without a restart")
+}
+
+func TestCacheHonoursAChangeOnTheNextCall(t *testing.T) {
+	t.Parallel()
+	m, _, _ := cached(t)
+	for _, tt := range []struct {
+		name   string
+		change func(id string) error
+		want   keycote.Code
+	}{
+		{"revoke", func(id string) error { _, err := m.Revoke(t.Context(), id, ""); return err }, keycote.ErrRevoked},
+		{"disable", func(id string) error { _, err := m.Disable(t.Context(), id, ""); return err }, keycote.ErrDisabled},
+		{"delete", func(id string) error { return m.Delete(t.Context(), id, "") }, keycote.ErrUnknownKey},
+		{"rotate", func(id string) error {
+			_, _, err := m.Rotate(t.Context(), id, keycote.RotateParams{})
+			return err
+		}, keycote.ErrExpired},
+		{"update", func(id string) error {
+			_, err := m.Update(t.Context(), id, keycote.Patch{Scopes: new([]string)})
+			return err
+		}, keycote.ErrScope},
+	} {
+		k, token := issueCached(t, m, tt.name)
+		r := keycote.Request{Scopes: []string{"a:read"}}
+		_, err := m.Verify(t.Context(), token, r)
+		require.NoError(t, err, tt.name)
+		require.NoError(t, tt.change(k.ID), tt.name)
+		_, err = m.Verify(t.Context(), token, r)
+		require.ErrorIs(t, err, tt.want, tt.name)
+	}
+}
+
+// Dify dropped its cache before the database committed: a fill begun before the change revived a revoked key.
+func TestCacheDoesNotPublishAFillBegunBeforeAChange(t *testing.T) {
+	t.Parallel()
+	m, g, _ := cached(t)
+	k, token := issueCached(t, m, "k")
+	release := make(chan struct{})
+	g.hold.Store(&release)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, err := m.Verify(context.WithoutCancel(t.Context()), token, keycote.Request{})
+		require.NoError(t, err, "it asked before the change")
+	})
+	<-g.held
+	g.hold.Store(nil)
+	_, err := m.Revoke(t.Context(), k.ID, "stolen")
+	require.NoError(t, err)
+	_, err = m.Verify(t.Context(), token, keycote.Request{})
+	require.ErrorIs(t, err, keycote.ErrRevoked, "it asked after the change, and must not join the read from before it")
+	close(release)
+	wg.Wait()
+	_, err = m.Verify(t.Context(), token, keycote.Request{})
+	require.ErrorIs(t, err, keycote.ErrRevoked)
+}
+
+// Without a length before the tenant, "acme" ‖ "x…" and "acmex" ‖ "…" would be one entry.
+func TestCacheKeepsViewsApart(t *testing.T) {
+	t.Parallel()
+	m, _, _ := cached(t)
+	a, b := m.Tenant("acme"), m.Tenant("acmex")
+	const value = "Xr4!uLongChosenValue-91"
+	_, _, err := b.Issue(t.Context(), keycote.IssueParams{Name: "k", Secret: keycote.NewSecret(value)})
+	require.NoError(t, err)
+	_, err = b.Verify(t.Context(), value, keycote.Request{})
+	require.NoError(t, err)
+	for name, view := range map[string]*keycote.Manager{"joined": a, "unbound": m} {
+		for _, v := range []string{value, "x" + value} {
+			_, err = view.Verify(t.Context(), v, keycote.Request{})
+			require.ErrorIs(t, err, keycote.ErrUnknownKey, name)
+		}
+	}
+}
+
+func TestCacheJudgesDeadlinesAtUse(t *testing.T) {
+	t.Parallel()
+	m, g, clock := cached(t)
+	k, s, err := m.Issue(t.Context(), keycote.IssueParams{Name: "k", ExpiresAt: clock.Now().Add(3 * time.Second)})
+	require.NoError(t, err)
+	_, err = m.Verify(t.Context(), s.Reveal(), keycote.Request{})
+	require.NoError(t, err)
+	clock.Advance(k.ExpiresAt.Sub(clock.Now()) - time.Microsecond)
+	_, err = m.Verify(t.Context(), s.Reveal(), keycote.Request{})
+	require.NoError(t, err)
+	clock.Advance(time.Microsecond)
+	_, err = m.Verify(t.Context(), s.Reveal(), keycote.Request{})
+	require.ErrorIs(t, err, keycote.ErrExpired)
+	require.EqualValues(t, 1, g.lookups.Load())
+}
+
+func TestCacheRemembersMissesOfIssuedFormOnly(t *testing.T) {
+	t.Parallel()
+	m, g, _ := cached(t)
+	k, token := issueCached(t, m, "k")
+	require.NoError(t, m.Delete(t.Context(), k.ID, ""))
+	for range 3 {
+		_, err := m.Verify(t.Context(), token, keycote.Request{})
+		require.ErrorIs(t, err, keycote.ErrUnknownKey)
+	}
+	require.EqualValues(t, 1, g.lookups.Load())
+	for range 3 {
+		_, err := m.Verify(t.Context(), "some-value-of-a-person", keycote.Request{})
+		require.ErrorIs(t, err, keycote.ErrUnknownKey)
+	}
+	require.EqualValues(t, 4, g.lookups.Load(), "such a key may come into being")
+}
+
+func TestCacheDropsEverythingWhenTheClockGoesBack(t *testing.T) {
+	t.Parallel()
+	m, g, clock := cached(t)
+	_, token := issueCached(t, m, "k")
+	verify := func() { _, err := m.Verify(t.Context(), token, keycote.Request{}); require.NoError(t, err) }
+	verify()
+	clock.Advance(-time.Hour)
+	verify()
+	require.EqualValues(t, 2, g.lookups.Load())
+	clock.Advance(time.Hour + time.Second)
+	verify()
+	require.EqualValues(t, 3, g.lookups.Load(), "an hour has passed by this clock")
+}
+
+func TestCacheReadsOnceForMany(t *testing.T) {
+	t.Parallel()
+	m, g, _ := cached(t)
+	_, token := issueCached(t, m, "k")
+	release := make(chan struct{})
+	g.hold.Store(&release)
+	var wg sync.WaitGroup
+	var failed atomic.Int64
+	for range 32 {
+		wg.Go(func() {
+			if _, err := m.Verify(context.WithoutCancel(t.Context()), token, keycote.Request{}); err != nil {
+				failed.Add(1)
+			}
+		})
+	}
+	<-g.held
+	close(release)
+	wg.Wait()
+	require.Zero(t, failed.Load())
+	require.LessOrEqual(t, g.lookups.Load(), int64(2), "a second one only for who came after the first had landed")
+}
