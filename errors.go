@@ -2,8 +2,12 @@ package keycote
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -143,7 +147,7 @@ func (c cause) As(target any) bool {
 // withheld is the cause of a call that host code answered with an error that holds the value itself. Of the original
 // only the context's errors are kept.
 func withheld(err error, s Secret) error {
-	if err == nil || s.IsZero() || !strings.Contains(err.Error(), s.Reveal()) {
+	if err == nil || s.IsZero() || !tells(err.Error(), s.Reveal()) {
 		return err
 	}
 	clean := errors.New("the cause is withheld: its text holds the value")
@@ -153,6 +157,17 @@ func withheld(err error, s Secret) error {
 		}
 	}
 	return clean
+}
+
+// tells reports whether text holds value, as it is or as a URL, a quoted string, hex or base64 would write it: a *url.Error quotes the whole address, and so any key that was put into its query.
+func tells(text, value string) bool {
+	quoted := strconv.Quote(value)
+	forms := []string{
+		value, url.QueryEscape(value), url.PathEscape(value), quoted[1 : len(quoted)-1],
+		hex.EncodeToString([]byte(value)),
+		base64.RawStdEncoding.EncodeToString([]byte(value)), base64.RawURLEncoding.EncodeToString([]byte(value)),
+	}
+	return slices.ContainsFunc(forms, func(form string) bool { return strings.Contains(text, form) })
 }
 
 // ValidationError holds every rule that a call broke, in field order.

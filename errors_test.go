@@ -2,12 +2,15 @@ package keycote
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"io/fs"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -220,4 +223,28 @@ func TestWithheld(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWithheldForms: a Prober that puts the value into its URL gets a *url.Error back, which quotes it escaped.
+func TestWithheldForms(t *testing.T) {
+	t.Parallel()
+	const value = `a+b/"c d\e`
+	tests := []struct{ name, text string }{
+		{"query", (&url.Error{Op: "Get", URL: "https://x/?" + url.Values{"key": {value}}.Encode(), Err: io.EOF}).Error()},
+		{"path", (&url.Error{Op: "Get", URL: "https://x/" + url.PathEscape(value), Err: io.EOF}).Error()},
+		{"quoted", fmt.Sprintf("header %q is refused", value)},
+		{"hex", fmt.Sprintf("sent %x", value)},
+		{"base64", "sent " + base64.StdEncoding.EncodeToString([]byte(value))},
+		{"base64 of URLs", "sent " + base64.URLEncoding.EncodeToString([]byte(value))},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			got := withheld(errors.New(test.text), NewSecret(value))
+			require.NotContains(t, got.Error(), test.text)
+			require.NoError(t, withheld(nil, NewSecret(value)))
+		})
+	}
+	plain := errors.New("connection refused")
+	require.Same(t, plain, withheld(plain, NewSecret(value)))
 }
