@@ -161,22 +161,28 @@ func (m *Manager) Tenants(ctx context.Context) iter.Seq2[string, error] {
 		if err == nil {
 			err = m.authorize(ctx, actionOperate, asked(""))
 		}
-		name := ""
+		// No id reaches up to "~", so the next key after it is another tenant's first; but for an id that somebody wrote
+		// past the library, over which one more step goes.
+		name, after := "", "~"
 		for err == nil {
-			// No id reaches up to "~": the next key after it is another tenant's first.
 			var page []Record
-			page, err = m.store.List(ctx, Query{AllTenants: true, AfterTenant: name, After: "~", Limit: 1, Now: m.now()})
+			page, err = m.store.List(ctx, Query{AllTenants: true, AfterTenant: name, After: after, Limit: 1, Now: m.now()})
 			if err != nil {
 				break
 			}
 			if len(page) == 0 {
 				return
 			}
-			if name >= page[0].Tenant {
+			next := page[0].Tenant
+			if next < name || next == name && page[0].ID <= after {
 				err = &Error{Code: ErrTampered, Err: errors.New("the store's order of tenants is broken")}
 				break
 			}
-			name = page[0].Tenant
+			if next == name {
+				after = page[0].ID
+				continue
+			}
+			name, after = next, "~"
 			if !yield(name, nil) {
 				return
 			}
