@@ -145,9 +145,9 @@ func (m *Manager) load(ctx context.Context, id string) (rec *record, raw *Record
 }
 
 // askable keeps out of the databases what not each of them takes. It is no stricter than that: a record whose id column
-// was tampered with is listed, and must be within reach of Delete.
+// was tampered with is listed, and must be within reach of Delete, be its id empty or full of control characters.
 func askable(id string) bool {
-	return id != "" && len(id) <= 255 && utf8.ValidString(id) && !strings.ContainsFunc(id, isControl)
+	return len(id) <= 255 && utf8.ValidString(id) && strings.IndexByte(id, 0) < 0
 }
 
 // change is one attempt at a management call that writes a record.

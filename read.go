@@ -54,7 +54,7 @@ func (m *Manager) List(ctx context.Context, f Filter) iter.Seq2[*Key, error] {
 				}
 				q.After = k.ID
 			}
-			if len(keys) < q.Limit {
+			if len(keys) < q.Limit || q.After == "" { // an id that was emptied past the library: After would start again
 				return
 			}
 		}
@@ -104,7 +104,7 @@ func (m *Manager) onePage(ctx context.Context, f Filter, cursor string, limit in
 		return Page{}, err
 	}
 	p := Page{Keys: keys}
-	if len(keys) == limit {
+	if len(keys) == limit && keys[limit-1].ID != "" {
 		p.Next = newCursor(m.tenant, f, keys[limit-1].ID)
 	}
 	return p, nil
@@ -273,7 +273,7 @@ func parseCursor(s, tenant string, f Filter) (last string, ok bool) {
 		return "", false
 	}
 	last = string(b[1+cursorHash:])
-	return last, askable(last)
+	return last, last != "" && askable(last)
 }
 
 func (f *Filter) hash(tenant string) []byte {
