@@ -1,0 +1,178 @@
+package keycote_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/keycote/keycote"
+)
+
+// roleEnv makes the test binary a process of another kind: a test starts itself once more to have a second process.
+const roleEnv = "KEYCOTE_TEST_ROLE"
+
+// suite listens to all that the tests of this package let it hear.
+var suite = &eavesdropper{}
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleEnv); role != "" {
+		if err := runRole(role); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	code := m.Run()
+	for _, leak := range suite.leaks() {
+		fmt.Fprintf(os.Stderr, "FAIL: what the suite logged and answered holds a secret: %s\n", leak)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// runRole is the main function of a child.
+func runRole(role string) error {
+	if role != "local-kek" {
+		return fmt.Errorf("unknown role %q", role)
+	}
+	kek, err := keycote.LocalKEK(os.Getenv("KEYCOTE_TEST_FILE"))
+	if err != nil {
+		return err
+	}
+	// The parent lets all children go at once, by closing their input.
+	fmt.Println("ready")
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	wrapped, err := kek.EncryptWithContext(context.Background(), []byte("keyset"), []byte("ad"))
+	if err != nil {
+		return err
+	}
+	fmt.Println(kek.ID(), hex.EncodeToString(wrapped))
+	return nil
+}
+
+// canary registers a secret of the suite, and returns it. It must never be seen in a log line or an error.
+func canary(value string) string {
+	suite.fear(value)
+	return value
+}
+
+// canaryBytes registers bytes that must never be seen, in the ways that bytes are printed.
+func canaryBytes(b []byte) {
+	suite.fear(string(b))
+	suite.fear(hex.EncodeToString(b))
+	suite.fear(strings.ToUpper(hex.EncodeToString(b)))
+	suite.fear(base64.RawStdEncoding.EncodeToString(b))
+	suite.fear(base64.RawURLEncoding.EncodeToString(b))
+	suite.fear(strings.Trim(fmt.Sprint(b), "[]"))
+	suite.fear(strings.Trim(fmt.Sprintf("%q", b), `"`))
+}
+
+// testLogger is a logger at debug level, in both of slog's forms, into what TestMain searches for canaries.
+func testLogger(testing.TB) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true}
+	return slog.New(both{slog.NewTextHandler(suite, opts), slog.NewJSONHandler(suite, opts)})
+}
+
+// both hands every record to two handlers; package slog has one of its own from Go 1.26 on.
+type both [2]slog.Handler
+
+func (b both) Enabled(context.Context, slog.Level) bool { return true }
+
+func (b both) Handle(ctx context.Context, r slog.Record) error {
+	return errors.Join(b[0].Handle(ctx, r.Clone()), b[1].Handle(ctx, r.Clone()))
+}
+
+func (b both) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return both{b[0].WithAttrs(attrs), b[1].WithAttrs(attrs)}
+}
+
+func (b both) WithGroup(name string) slog.Handler {
+	return both{b[0].WithGroup(name), b[1].WithGroup(name)}
+}
+
+// heard takes down what an error says, in the ways that errors are printed, and returns it.
+func heard(err error) error {
+	if err != nil {
+		fmt.Fprintf(suite, "%v\n%+v\n%#v\n%q\n", err, err, err, err)
+	}
+	return err
+}
+
+// eavesdropper keeps what was said, and what must never be said.
+type eavesdropper struct {
+	mu    sync.Mutex
+	said  bytes.Buffer
+	fears map[string]map[string]bool // by the first bytes
+}
+
+var _ io.Writer = (*eavesdropper)(nil)
+
+const canaryHead = 8
+
+func (e *eavesdropper) Write(b []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.said.Write(b)
+}
+
+// fear ignores what is so short that it is found by chance.
+func (e *eavesdropper) fear(value string) {
+	if len(value) < canaryHead {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.fears == nil {
+		e.fears = map[string]map[string]bool{}
+	}
+	head := value[:canaryHead]
+	if e.fears[head] == nil {
+		e.fears[head] = map[string]bool{}
+	}
+	e.fears[head][value] = true
+}
+
+// leaks returns the lines that hold a secret, with the secret taken out.
+func (e *eavesdropper) leaks() (found []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	said := e.said.String()
+	for i := 0; i+canaryHead <= len(said); i++ {
+		for value := range e.fears[said[i:i+canaryHead]] {
+			if strings.HasPrefix(said[i:], value) {
+				from := strings.LastIndexByte(said[:i], '\n') + 1
+				found = append(found, said[from:i]+"<secret>")
+			}
+		}
+	}
+	return found
+}
+
+func TestEavesdropperHearsSecrets(t *testing.T) {
+	t.Parallel()
+	e := &eavesdropper{}
+	e.fear("kc_correct-horse")
+	e.fear("kc_corral")
+	e.fear("short")
+	_, _ = io.WriteString(e, "a short line\nlevel=ERROR msg=x key=kc_correct-hors\n")
+	require.Empty(t, e.leaks())
+	_, _ = io.WriteString(e, `{"msg":"kc_correct-horse"}`)
+	require.Equal(t, []string{`{"msg":"<secret>`}, e.leaks())
+
+	log := slog.New(slog.NewJSONHandler(e, nil))
+	log.Error("x", slog.String("value", "kc_corral"))
+	require.Len(t, e.leaks(), 2)
+}
