@@ -337,3 +337,9 @@ func broken(t testing.TB, err error) []string {
 func as(t testing.TB, a keycote.Actor) context.Context { return keycote.WithActor(t.Context(), a) }
 
 func ptr[T any](v T) *T { return &v }
+
+func cancelled(t testing.TB) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
+}
