@@ -165,6 +165,7 @@ func (m *Manager) commitMark(ctx context.Context, rec *record, at int, now time.
 			ended = append(ended, v.number)
 		}
 	}
+	c.rec.trim()
 	c.ctx = WithActor(ctx, Actor{}) // nobody asked for this change: a client's use did
 	c.event("")
 	c.events[0].Version = rec.versions[at].number

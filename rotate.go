@@ -63,7 +63,6 @@ func (m *Manager) Rotate(ctx context.Context, id string, p RotateParams) (*Key, 
 		if p.RequestID != "" {
 			c.rec.current().request = c.requestOf(c.rotateMessage(p.RequestID), p.encode())
 		}
-		c.rec.trim()
 		c.event(p.Reason, changesOf("expiresAt", showTime(from), showTime(next.expiresAt))...)
 		return nil
 	})
@@ -72,7 +71,7 @@ func (m *Manager) Rotate(ctx context.Context, id string, p RotateParams) (*Key, 
 // errRaced ends a call for good: another of its kind was faster, and to go on would do the work twice.
 var errRaced = &Error{Code: ErrConflict, Err: errors.New("another rotation was faster")}
 
-// supersede appends next, and decides what becomes of the versions before it.
+// supersede appends next, and decides what becomes of the versions before it. At least the last of these stays.
 func (c *change) supersede(next *version, overlap time.Duration, untilUsed bool) {
 	r := c.rec
 	for i := range r.versions {
@@ -100,6 +99,7 @@ func (c *change) supersede(next *version, overlap time.Duration, untilUsed bool)
 		}
 	}
 	r.versions = append(r.versions, *next)
+	r.trim()
 }
 
 // earliest returns the earliest of times, zero being never.

@@ -54,6 +54,7 @@ func (r *record) revoke() {
 	for i := range r.versions {
 		r.versions[i].end()
 	}
+	r.trim()
 }
 
 // Delete removes a key's record; its events and counts stay. A key that is not revoked is revoked first, and both events

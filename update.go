@@ -48,7 +48,6 @@ func (m *Manager) Update(ctx context.Context, id string, p Patch) (*Key, error) 
 			if err := c.keep(c.rec.current(), p.Secret); err != nil {
 				return err
 			}
-			c.rec.trim()
 		}
 		c.event(p.Reason, changes...)
 		return nil
