@@ -220,19 +220,19 @@ func (v *vault) put(t testing.TB, r rows) {
 	v.mu.Unlock()
 }
 
-// handClock stands still until it is moved.
-type handClock struct{ us atomic.Int64 }
+// stillClock stands still until it is moved.
+type stillClock struct{ us atomic.Int64 }
 
 var attackEpoch = time.Date(2031, 5, 6, 7, 8, 9, 123456000, time.UTC)
 
-func newHandClock() *handClock {
-	c := &handClock{}
+func newStillClock() *stillClock {
+	c := &stillClock{}
 	c.us.Store(attackEpoch.UnixMicro())
 	return c
 }
 
-func (c *handClock) Now() time.Time          { return time.UnixMicro(c.us.Load()).UTC() }
-func (c *handClock) advance(d time.Duration) { c.us.Add(d.Microseconds()) }
+func (c *stillClock) Now() time.Time          { return time.UnixMicro(c.us.Load()).UTC() }
+func (c *stillClock) advance(d time.Duration) { c.us.Add(d.Microseconds()) }
 
 // spyKEK counts, and can be away.
 type spyKEK struct {
@@ -273,14 +273,14 @@ var errKMSAway = errors.New("kms: connection refused")
 // rig is a Manager over a vault, with a clock and a KEK.
 type rig struct {
 	store *vault
-	clock *handClock
+	clock *stillClock
 	kek   *spyKEK
 	m     *keycote.Manager
 }
 
 func newRig(t testing.TB, opts *keycote.Options) *rig {
 	t.Helper()
-	r := &rig{store: newVault(), clock: newHandClock(), kek: newSpyKEK(t, "kms:one")}
+	r := &rig{store: newVault(), clock: newStillClock(), kek: newSpyKEK(t, "kms:one")}
 	r.m = r.open(t, opts)
 	return r
 }

@@ -71,6 +71,15 @@ type cache struct {
 	mu       sync.Mutex
 	byRecord map[recordKey][]cacheKey
 	flights  map[cacheKey]*flight
+
+	leaseMu sync.RWMutex
+	leases  map[recordKey]*lease
+}
+
+// lease is a credential as the store had it, for Use.
+type lease struct {
+	rec   *record // whole; shared, and never written to
+	known stamp
 }
 
 type cacheShard struct {
@@ -95,6 +104,9 @@ func (c *cache) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.byRecord = map[recordKey][]cacheKey{}
+	c.leaseMu.Lock()
+	c.leases = map[recordKey]*lease{}
+	c.leaseMu.Unlock()
 	if c.flights == nil {
 		c.flights = map[cacheKey]*flight{}
 	}
@@ -212,6 +224,37 @@ func (c *cache) evict(r recordKey) {
 		s.mu.Unlock()
 	}
 	delete(c.byRecord, r)
+	c.leaseMu.Lock()
+	delete(c.leases, r)
+	c.leaseMu.Unlock()
+}
+
+// leased returns a credential that may still be used without asking the store.
+func (c *cache) leased(r recordKey, now stamp) *record {
+	c.leaseMu.RLock()
+	defer c.leaseMu.RUnlock()
+	if l := c.leases[r]; l != nil && c.fresh(l.known, now) {
+		return l.rec
+	}
+	return nil
+}
+
+// lend publishes a credential, by the rule of put.
+func (c *cache) lend(l *lease, epoch int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.epoch.Load() != epoch {
+		return
+	}
+	c.leaseMu.Lock()
+	defer c.leaseMu.Unlock()
+	for old := range c.leases {
+		if len(c.leases) < c.perHits*cacheShards {
+			break
+		}
+		delete(c.leases, old)
+	}
+	c.leases[recordKey{l.rec.tenant, l.rec.id}] = l
 }
 
 // flight is one read that several callers wait for.

@@ -217,3 +217,84 @@ func TestCacheReadsOnceForMany(t *testing.T) {
 	require.Zero(t, failed.Load())
 	require.LessOrEqual(t, g.lookups.Load(), int64(2), "a second one only for who came after the first had landed")
 }
+
+func TestUseLeasesACredential(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	m := w.another(&keycote.Options{MaxStale: stale})
+	k, err := m.Add(t.Context(), keycote.AddParams{
+		Name: "k", Endpoint: "https://api.example.com", Secret: keycote.NewSecret("Some-long-Value-of-theirs-1"),
+	})
+	require.NoError(t, err)
+	use := func() (string, error) {
+		_, s, err := m.Use(t.Context(), k.ID, keycote.Request{Endpoint: "https://api.example.com/v1"})
+		return s.Reveal(), err
+	}
+	reads := func() int { return w.store.readsOf("get") + w.store.readsOf("items") }
+	for range 2 { // the second time nothing has changed since
+		_, err = use()
+		require.NoError(t, err)
+	}
+	before := reads()
+	value, err := use()
+	require.NoError(t, err)
+	require.Equal(t, "Some-long-Value-of-theirs-1", value)
+	require.Equal(t, before, reads(), "within MaxStale it needs no store")
+
+	_, _, err = m.Rotate(t.Context(), k.ID, keycote.RotateParams{Secret: keycote.NewSecret("The-next-Value-of-theirs-2")})
+	require.NoError(t, err)
+	value, err = use()
+	require.NoError(t, err)
+	require.Equal(t, "The-next-Value-of-theirs-2", value, "a change made here is honoured on the next call")
+
+	w.clock.Advance(stale)
+	before = reads()
+	_, err = use()
+	require.NoError(t, err)
+	require.Greater(t, reads(), before, "at the bound it is read again")
+	_, err = m.Revoke(t.Context(), k.ID, "")
+	require.NoError(t, err)
+	_, err = use()
+	require.ErrorIs(t, err, keycote.ErrRevoked)
+}
+
+// What another process revokes is known here when the feed names it, or else within MaxStale.
+func TestCacheFollowsAnotherProcess(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	here := w.another(&keycote.Options{MaxStale: stale})
+	keys := map[string]string{}
+	for _, name := range []string{"hot", "idle", "kept"} {
+		k, token := issueCached(t, w.Manager, name)
+		keys[name], keys[name+".id"] = token, k.ID
+		_, err := here.Verify(t.Context(), token, keycote.Request{})
+		require.NoError(t, err)
+	}
+	position := here.Follow(t.Context(), "")
+	for _, name := range []string{"hot", "idle", "kept"} { // what was read before the position is not vouched for
+		_, err := here.Verify(t.Context(), keys[name], keycote.Request{})
+		require.NoError(t, err)
+	}
+	_, err := w.Revoke(t.Context(), keys["idle.id"], "")
+	require.NoError(t, err)
+	_, err = here.Verify(t.Context(), keys["idle"], keycote.Request{})
+	require.NoError(t, err, "nobody has told us yet")
+	position = here.Follow(t.Context(), position)
+	_, err = here.Verify(t.Context(), keys["idle"], keycote.Request{})
+	require.ErrorIs(t, err, keycote.ErrRevoked)
+
+	lookups := w.store.readsOf("lookup")
+	for range 5 { // a feed that is read keeps the others good, long past MaxStale
+		w.clock.Advance(stale - time.Second)
+		position = here.Follow(t.Context(), position)
+		_, err = here.Verify(t.Context(), keys["kept"], keycote.Request{})
+		require.NoError(t, err)
+	}
+	require.Equal(t, lookups, w.store.readsOf("lookup"))
+
+	_, err = w.Revoke(t.Context(), keys["hot.id"], "")
+	require.NoError(t, err)
+	w.clock.Advance(stale) // the feed is cut
+	_, err = here.Verify(t.Context(), keys["hot"], keycote.Request{})
+	require.ErrorIs(t, err, keycote.ErrRevoked)
+}

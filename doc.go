@@ -46,7 +46,8 @@
 // Every decision is taken on a sealed record. Somebody who can write to the database can destroy keys, but cannot mint
 // one, widen a scope, move a credential to his own endpoint, or swap two values: such a record is [ErrTampered], alone,
 // while the others work. A change and its event are committed together or not at all. Revoking is honoured on the next
-// call: with MaxStale 0 each Verify reads the store, in one statement. No value, digest or key stands in an error, a log,
+// call in the same process, and within [Options.MaxStale] in others; at its default of 0 each Verify reads the store, in
+// one statement. No value, digest or key stands in an error, a log,
 // or anything else this package prints; a [Secret] shows itself to nobody but who calls Reveal.
 //
 // # What does not

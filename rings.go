@@ -319,6 +319,12 @@ type ringSlot struct {
 	tenant string
 	turn   chan struct{} // holds a token while nobody loads
 	ring   atomic.Pointer[keyring]
+	known  atomic.Pointer[knownRing] // since when the ring was known to be the store's
+}
+
+type knownRing struct {
+	ring *keyring
+	at   stamp
 }
 
 func (c *ringCache) slot(tenant string) *ringSlot {
@@ -343,6 +349,26 @@ func (c *ringCache) slot(tenant string) *ringSlot {
 
 // peek returns what is held, without waiting.
 func (c *ringCache) peek(tenant string) *keyring { return c.slot(tenant).ring.Load() }
+
+// peekKnown is peek, with the moment at which the store had this keyring; nil if that is not known.
+func (c *ringCache) peekKnown(tenant string) (*keyring, *stamp) {
+	s := c.slot(tenant)
+	ring, known := s.ring.Load(), s.known.Load()
+	if known == nil || known.ring != ring {
+		return ring, nil
+	}
+	return ring, &known.at
+}
+
+// vouch notes that the store had ring at a moment.
+func (c *ringCache) vouch(ring *keyring, at stamp) {
+	if ring == nil {
+		return
+	}
+	if s := c.slot(ring.ref.Tenant); s.ring.Load() == ring {
+		s.known.Store(&knownRing{ring, at})
+	}
+}
 
 // put keeps a keyring that has just been committed.
 func (c *ringCache) put(ring *keyring) {

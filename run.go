@@ -61,6 +61,7 @@ func (m *Manager) follow(ctx context.Context, position string) string {
 			case c.Space == spaceKeyring:
 				m.rings.tenants.drop(c.Tenant)
 				m.rings.checked.Store(0)
+				m.cache.epoch.Add(1)
 			}
 		}
 		if position == "" {

@@ -116,8 +116,8 @@ func revealed(v reflect.Value) (values []string) {
 
 func TestSecretText(t *testing.T) {
 	t.Parallel()
-	s := keycote.NewSecret(canary)
-	require.Equal(t, canary, s.Reveal())
+	s := keycote.NewSecret(planted)
+	require.Equal(t, planted, s.Reveal())
 	require.False(t, s.IsZero())
 	require.True(t, keycote.Secret{}.IsZero())
 	require.True(t, keycote.NewSecret("").IsZero())
@@ -138,12 +138,12 @@ func TestSecretText(t *testing.T) {
 const panicVar = "KEYCOTE_TEST_PANIC"
 
 var panics = map[string]func(){
-	"value":   func() { panic(keycote.NewSecret(canary)) },
-	"pointer": func() { s := keycote.NewSecret(canary); panic(&s) },
-	"params":  func() { panic(keycote.AddParams{Name: "x", Secret: keycote.NewSecret(canary)}) },
-	"error":   func() { panic(fmt.Errorf("x: %v", keycote.NewSecret(canary))) },
-	"text":    func() { panic(fmt.Sprintf("%+v", keycote.RotateParams{Secret: keycote.NewSecret(canary)})) },
-	"control": func() { panic(canary) },
+	"value":   func() { panic(keycote.NewSecret(planted)) },
+	"pointer": func() { s := keycote.NewSecret(planted); panic(&s) },
+	"params":  func() { panic(keycote.AddParams{Name: "x", Secret: keycote.NewSecret(planted)}) },
+	"error":   func() { panic(fmt.Errorf("x: %v", keycote.NewSecret(planted))) },
+	"text":    func() { panic(fmt.Sprintf("%+v", keycote.RotateParams{Secret: keycote.NewSecret(planted)})) },
+	"control": func() { panic(planted) },
 }
 
 // TestPanicsPrintNoSecret lets the runtime print: a copy of the test binary dies of each panic.

@@ -22,10 +22,10 @@ import (
 	"github.com/keycote/keycote/memstore"
 )
 
-// The canary is looked for by its core, which no escaping changes; the rest makes every escaping do something.
+// The planted is looked for by its core, which no escaping changes; the rest makes every escaping do something.
 const (
 	canaryCore = "Canary7QxvZ81kPw"
-	canary     = `+/"<` + canaryCore + `>&%'`
+	planted    = `+/"<` + canaryCore + `>&%'`
 )
 
 // printed lists every exported struct of the package, empty. Their Secrets are filled in by reflection, wherever they are.
@@ -94,14 +94,14 @@ func TestTheSearchFinds(t *testing.T) {
 	search := newSearch([]byte(canaryCore))
 	shown := map[string]bool{}
 	type open struct{ Value string }
-	for _, c := range carriers(open{canary}) {
+	for _, c := range carriers(open{planted}) {
 		for way, print := range ways() {
 			if len(search.in(print(c))) > 0 {
 				shown[way] = true
 			}
 		}
 	}
-	for _, c := range carriers(canary) {
+	for _, c := range carriers(planted) {
 		for way, print := range ways() {
 			if len(search.in(print(c))) > 0 {
 				shown[way] = true
@@ -119,15 +119,15 @@ func TestTheSearchFinds(t *testing.T) {
 	reversed := []byte(canaryCore)
 	slices.Reverse(reversed)
 	for _, text := range []string{
-		string(reversed), fmt.Sprintf("%x", canary), fmt.Sprintf("% X", canary), fmt.Sprintf("%#x", canary),
-		fmt.Sprintf("% #x", canary), fmt.Sprint([]byte(canary)), fmt.Sprintf("%#v", []byte(canary)),
-		fmt.Sprintf("%U", []rune(canary)), base64.StdEncoding.EncodeToString([]byte(canary)),
-		base64.StdEncoding.EncodeToString([]byte("x" + canary)), base64.URLEncoding.EncodeToString([]byte("xy" + canary)),
-		testified(struct{ b []byte }{[]byte("shifted " + canary)}), hex.Dump([]byte(canary)),
+		string(reversed), fmt.Sprintf("%x", planted), fmt.Sprintf("% X", planted), fmt.Sprintf("%#x", planted),
+		fmt.Sprintf("% #x", planted), fmt.Sprint([]byte(planted)), fmt.Sprintf("%#v", []byte(planted)),
+		fmt.Sprintf("%U", []rune(planted)), base64.StdEncoding.EncodeToString([]byte(planted)),
+		base64.StdEncoding.EncodeToString([]byte("x" + planted)), base64.URLEncoding.EncodeToString([]byte("xy" + planted)),
+		testified(struct{ b []byte }{[]byte("shifted " + planted)}), hex.Dump([]byte(planted)),
 	} {
 		require.NotEmpty(t, search.in("before "+text+" after"), text)
 	}
-	require.Empty(t, search.in("canary [redacted]"))
+	require.Empty(t, search.in("planted [redacted]"))
 }
 
 // TestNothingPrintsWhatALiveManagerHolds prints a Manager that is at work, what it answers and what its store holds: none
@@ -145,7 +145,7 @@ func TestNothingPrintsWhatALiveManagerHolds(t *testing.T) {
 	m, err := keycote.New(ctx, store, kek, opts)
 	require.NoError(t, err)
 	cred, err := m.Add(ctx, keycote.AddParams{
-		Name: "upstream", Endpoint: "https://api.example.com", Secret: keycote.NewSecret(canary), AllowWeak: true,
+		Name: "upstream", Endpoint: "https://api.example.com", Secret: keycote.NewSecret(planted), AllowWeak: true,
 	})
 	require.NoError(t, err)
 	key, issued, err := m.Issue(ctx, keycote.IssueParams{Name: "client", Scopes: []string{"a:b"}})
@@ -156,12 +156,12 @@ func TestNothingPrintsWhatALiveManagerHolds(t *testing.T) {
 	require.NoError(t, err)
 	revealed, err := m.Reveal(ctx, cred.ID, "test")
 	require.NoError(t, err)
-	require.Equal(t, canary, revealed.Reveal())
+	require.Equal(t, planted, revealed.Reveal())
 	_, refused := m.Verify(ctx, issued.Reveal()[:20]+"x"+issued.Reveal()[21:], keycote.Request{})
 	require.ErrorIs(t, refused, keycote.ErrUnauthenticated)
 	_, scope := m.Verify(ctx, issued.Reveal(), keycote.Request{Scopes: []string{"c"}})
 	require.ErrorIs(t, scope, keycote.ErrScope)
-	_, weak := m.Add(ctx, keycote.AddParams{Name: "x", Endpoint: "x", Secret: keycote.NewSecret(canary + "\n")})
+	_, weak := m.Add(ctx, keycote.AddParams{Name: "x", Endpoint: "x", Secret: keycote.NewSecret(planted + "\n")})
 	require.ErrorIs(t, weak, keycote.ErrInvalid)
 	var events []keycote.Event
 	for e, err := range m.Events(ctx, keycote.EventFilter{}) {
@@ -213,7 +213,7 @@ func filled(v any) (any, int) {
 
 func fill(v reflect.Value, depth int) (n int) {
 	if v.Type() == reflect.TypeFor[keycote.Secret]() {
-		v.Set(reflect.ValueOf(keycote.NewSecret(canary)))
+		v.Set(reflect.ValueOf(keycote.NewSecret(planted)))
 		return 1
 	}
 	if depth > 6 || !v.CanSet() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Use opens a credential for a program that presents it now. Each call is counted in the use log, none is an event of
@@ -19,10 +20,10 @@ func (m *Manager) Use(ctx context.Context, id string, r Request) (Grant, Secret,
 		return Grant{}, Secret{}, err
 	}
 	now := m.now()
-	rec, raw, err := m.load(ctx, id)
+	rec, uses, err := m.credential(ctx, id, now)
 	if err == nil {
 		if _, ok := ActorFrom(ctx); ok {
-			err = m.authorize(ctx, ActionUse, rec.key(now, raw.Uses))
+			err = m.authorize(ctx, ActionUse, rec.key(now, uses))
 		}
 	}
 	if err == nil {
@@ -50,11 +51,34 @@ func (m *Manager) Use(ctx context.Context, id string, r Request) (Grant, Secret,
 	}
 	m.count(ctx, k, now)
 	expires, endpoint := rec.current().expiresAt, rec.endpoint
+	rec = rec.clone() // it may be on lease
 	rec.strip()
 	return Grant{
 		KeyID: rec.id, Tenant: rec.tenant, App: rec.app, Owner: rec.owner, Version: k.version, ExpiresAt: expires,
 		Endpoint: endpoint, policy: &policy{rec, now},
 	}, secret, nil
+}
+
+// credential returns what Use judges: on lease within MaxStale, else from the store.
+func (m *Manager) credential(ctx context.Context, id string, now time.Time) (*record, []UseCount, error) {
+	leasing := m.cache.stale > 0 && m.tx == nil
+	var known stamp
+	var epoch int64
+	if leasing {
+		known = m.cache.stamp(now)
+		if rec := m.cache.leased(recordKey{m.tenant, id}, known); rec != nil {
+			return rec, nil, nil
+		}
+		epoch = m.cache.epoch.Load()
+	}
+	rec, raw, err := m.load(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if leasing && rec.kind == KindCredential {
+		m.cache.lend(&lease{rec, known}, epoch)
+	}
+	return rec, raw.Uses, nil
 }
 
 // judgeUse decides whether a credential may be opened for this request.
@@ -206,6 +230,16 @@ func (m *Manager) dataRing(ctx context.Context, now bool) (*keyring, error) {
 			return had, nil
 		}
 		return m.rings.openData(ctx, item, nil)
+	case now && m.cache.stale > 0:
+		moment, epoch := m.cache.stamp(m.now()), m.cache.epoch.Load()
+		if ring, known := m.rings.tenants.peekKnown(m.tenant); ring != nil && known != nil && m.cache.fresh(*known, moment) {
+			return ring, nil
+		}
+		ring, err := m.rings.dataNow(ctx, m.store, m.tenant)
+		if err == nil && m.cache.epoch.Load() == epoch {
+			m.rings.tenants.vouch(ring, moment)
+		}
+		return ring, err
 	case now:
 		return m.rings.dataNow(ctx, m.store, m.tenant)
 	}
