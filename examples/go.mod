@@ -4,6 +4,7 @@ go 1.25.0
 
 require (
 	github.com/keycote/keycote v0.0.0
+	github.com/stretchr/testify v1.12.1
 	modernc.org/sqlite v1.54.0
 )
 
@@ -15,6 +16,7 @@ require (
 	github.com/ncruces/go-strftime v1.0.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	github.com/tink-crypto/tink-go/v2 v2.9.0 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/crypto v0.53.0 // indirect
 	golang.org/x/sys v0.46.0 // indirect
 	golang.org/x/text v0.41.0 // indirect

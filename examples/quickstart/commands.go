@@ -2,18 +2,20 @@ package main
 
 import (
 	"io"
+	"net"
 	"strings"
 )
 
 // commands is what is printed at the start. All of it is a POSIX shell script, so that it may be pasted line by line or
 // as a whole; its comments hold no quotes, parentheses or stars, because zsh reads a pasted comment as a command. No key
-// stands in a command line, where every process could read it: keys go through files and pipes. It may be run again, as
-// each run gives its keys names of their own.
+// stands in a command line, where every process could read it: keys go through files and pipes; and none goes to a proxy
+// that the environment may name. It may be run again, as each run gives its keys names of their own.
 const commands = `# Keycote quickstart on http://{addr}
 # Ctrl-C stops it; everything is kept. Paste what follows into a second terminal.
 API='http://{addr}'
 DATA={data}
-NOW=$(date +%s)
+export no_proxy="{host},${no_proxy:-${NO_PROXY:-}}"
+NOW=$(date +%s).$$
 field() { sed -n 's/.*"'"$1"'": *"\([^"]*\)".*/\1/p'; }
 
 # 1. Issue a key that may read and write orders. Its value is shown this once.
@@ -57,7 +59,13 @@ curl -sS -H @"$DATA/admin.header" "$API/admin/events"
 `
 
 func printCommands(w io.Writer, addr, echo string, f files) error {
-	_, err := strings.NewReplacer("{addr}", addr, "{data}", shellQuote(f.data), "{echo}", echo).WriteString(w, commands)
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	_, err = strings.NewReplacer(
+		"{addr}", addr, "{host}", host, "{data}", shellQuote(f.data), "{echo}", echo,
+	).WriteString(w, commands)
 	return err
 }
 

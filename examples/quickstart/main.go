@@ -33,9 +33,11 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	flags.SetOutput(stderr)
+	home, _ := os.UserHomeDir()
+	standard := defaultData(runtime.GOOS, home, os.Getenv)
 	addr := flags.String("addr", "127.0.0.1:8321", "`address` to listen on; of this machine alone, since keys travel in clear")
-	data := flags.String("data", "", "`directory` for the database, the key-encryption key and the administrator's key\n"+
-		"(default "+defaultData()+")")
+	data := flags.String("data", standard,
+		"`directory` for the database, the key-encryption key and the administrator's key")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -44,9 +46,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case flags.NArg() > 0:
 		fmt.Fprintln(stderr, "quickstart: it takes flags only; see -help")
 		return 2
-	}
-	if *data == "" {
-		*data = defaultData()
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	if err := start(ctx, *addr, *data, log, stdout, time.Now); err != nil {
@@ -57,20 +56,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 // defaultData is a directory under the place where the user's programs keep their data.
-func defaultData() string {
+func defaultData(system, home string, getenv func(string) string) string {
 	const name = "keycote-quickstart"
-	home, _ := os.UserHomeDir()
-	switch runtime.GOOS {
+	switch system {
 	case "windows":
-		if dir := os.Getenv("LocalAppData"); dir != "" {
+		if dir := getenv("LocalAppData"); dir != "" {
 			return filepath.Join(dir, name)
 		}
+		return filepath.Join(home, "AppData", "Local", name)
 	case "darwin", "ios":
 		return filepath.Join(home, "Library", "Application Support", name)
-	default:
-		if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) { // a relative one is to be ignored, says XDG
-			return filepath.Join(dir, name)
-		}
+	}
+	if dir := getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) { // a relative one is to be ignored, says XDG
+		return filepath.Join(dir, name)
 	}
 	return filepath.Join(home, ".local", "share", name)
 }
