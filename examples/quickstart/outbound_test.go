@@ -126,7 +126,7 @@ func TestOneAddress(t *testing.T) {
 	client := newClient(other.Certificate(), "127.0.0.1:1")
 	req, err := http.NewRequestWithContext(t.Context(), "GET", other.URL, nil)
 	require.NoError(t, err)
-	_, err = client.Do(req) //nolint:bodyclose // there is none
+	_, err = client.Do(req)
 	require.ErrorContains(t, err, "its own echo endpoint only")
 	require.Zero(t, strays.Load())
 }
