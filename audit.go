@@ -178,7 +178,7 @@ func decodeEvent(r EventRecord) (*Event, error) {
 		case evtName:
 			e.Name = d.data
 		case evtVersion:
-			e.Version = int(d.integer())
+			e.Version = d.count()
 		case evtAction:
 			e.Action = Action(d.data)
 		case evtOutcome:

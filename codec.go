@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"maps"
+	"math"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -117,6 +119,7 @@ type decoder struct {
 	number  int // of the current field
 	again   bool
 	data    string
+	label   string // key of the label before
 	err     error
 	unknown []rawField
 }
@@ -165,9 +168,10 @@ func (d *decoder) next() bool {
 	return false
 }
 
-// field is the current field's number. Seen before, it is an error unless the field is a list.
+// field is the current field's number. Seen before, or empty, it is an error unless the field is a list: one record has one
+// body.
 func (d *decoder) field(lists uint64) int {
-	if d.again && lists>>uint(d.number)&1 == 0 {
+	if (d.again || d.data == "") && lists>>uint(d.number)&1 == 0 {
 		d.err = errMalformed
 	}
 	return d.number
@@ -195,7 +199,34 @@ func (d *decoder) uvarint() uint64 {
 	return 0
 }
 
+// integer reads a number. Zero is left out of a body.
 func (d *decoder) integer() int64 {
+	n := d.fixed()
+	if n == 0 {
+		d.err = cmp.Or(d.err, errMalformed)
+	}
+	return n
+}
+
+// count reads a number that fits an int, which may be of 32 bits.
+func (d *decoder) count() int {
+	n := d.integer()
+	if int64(int(n)) != n {
+		d.err = cmp.Or(d.err, errMalformed)
+	}
+	return int(n)
+}
+
+// seconds reads a duration.
+func (d *decoder) seconds() time.Duration {
+	n := d.integer()
+	if n > int64(math.MaxInt64/time.Second) || n < int64(math.MinInt64/time.Second) {
+		d.err = cmp.Or(d.err, errMalformed)
+	}
+	return time.Duration(n) * time.Second
+}
+
+func (d *decoder) fixed() int64 {
 	if len(d.data) != 8 {
 		d.err = cmp.Or(d.err, errMalformed)
 		return 0
@@ -213,15 +244,34 @@ func (d *decoder) flag() bool {
 	return n == 1
 }
 
-func (d *decoder) time() time.Time { return time.UnixMicro(d.integer()).UTC() }
+// time reads microseconds since 1970, which may be 0; the zero Time is left out of a body.
+func (d *decoder) time() time.Time {
+	t := time.UnixMicro(d.fixed()).UTC()
+	if t.IsZero() {
+		d.err = cmp.Or(d.err, errMalformed)
+	}
+	return t
+}
 
-func (d *decoder) label(m map[string]string) map[string]string {
+// network reads a prefix in the one form that netip prints.
+func (d *decoder) network() netip.Prefix {
+	p, err := netip.ParsePrefix(d.data)
+	var text [64]byte
+	if err != nil || string(p.AppendTo(text[:0])) != d.data {
+		d.err = cmp.Or(d.err, errMalformed)
+	}
+	return p
+}
+
+// addLabel reads one entry of a map, whose keys rise.
+func (d *decoder) addLabel(m map[string]string) map[string]string {
 	k, rest, ok := cutL(d.data)
 	v, rest, ok2 := cutL(rest)
-	if _, twice := m[k]; !ok || !ok2 || rest != "" || twice {
+	if !ok || !ok2 || rest != "" || m != nil && k <= d.label {
 		d.err = cmp.Or(d.err, errMalformed)
 		return m
 	}
+	d.label = k
 	if m == nil {
 		m = map[string]string{}
 	}

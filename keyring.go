@@ -81,6 +81,9 @@ func decodeRing(body []byte) (wraps []wrap, shredded time.Time, err error) {
 			wraps = append(wraps, w)
 		case ringShredded:
 			shredded = d.time()
+			if len(wraps) > 0 {
+				d.err = errMalformed // it stands alone
+			}
 		}
 	}
 	return wraps, shredded, d.err

@@ -52,6 +52,7 @@ func parseDigest(s string) (d digest, ok bool) {
 type request struct {
 	digests []digest
 	params  string // 4-byte index key id, 32 bytes
+	unknown []rawField
 }
 
 // source says who made a version's value.

@@ -2,7 +2,6 @@ package keycote
 
 import (
 	"cmp"
-	"net/netip"
 	"time"
 )
 
@@ -121,6 +120,7 @@ func (q *request) encode(e *encoder, number int) {
 			*e = d.append(*e)
 		}
 		e.text(reqParams, q.params)
+		e.unknown(q.unknown)
 	})
 }
 
@@ -156,23 +156,19 @@ func decodeRecord(body []byte) (*record, error) {
 			}
 			r.scopes = append(r.scopes, d.data)
 		case recNetwork:
-			p, err := netip.ParsePrefix(d.data)
-			if err != nil {
-				return nil, errMalformed
-			}
-			r.networks = append(r.networks, p)
+			r.networks = append(r.networks, d.network())
 		case recLabel:
-			r.labels = d.label(r.labels)
+			r.labels = d.addLabel(r.labels)
 		case recRate:
-			r.limit.Rate = int(d.integer())
+			r.limit.Rate = d.count()
 		case recPer:
-			r.limit.Per = time.Duration(d.integer()) * time.Second
+			r.limit.Per = d.seconds()
 		case recBurst:
-			r.limit.Burst = int(d.integer())
+			r.limit.Burst = d.count()
 		case recQuota:
 			r.limit.Quota = d.integer()
 		case recPeriod:
-			r.limit.Period = time.Duration(d.integer()) * time.Second
+			r.limit.Period = d.seconds()
 		case recState:
 			r.state = State(d.data)
 		case recVersion:
@@ -210,7 +206,7 @@ func (v *version) decode(body string) error {
 	for d.next() {
 		switch d.field(1 << verDigest) {
 		case verNumber:
-			v.number = int(d.integer())
+			v.number = d.count()
 		case verState:
 			v.state = State(d.data)
 		case verHint:
@@ -233,7 +229,7 @@ func (v *version) decode(body string) error {
 			v.untilUsed = d.flag()
 		case verRequest:
 			v.request = &request{}
-			d.err = v.request.decode(d.data)
+			d.err = cmp.Or(d.err, v.request.decode(d.data))
 		}
 	}
 	v.unknown = d.unknown
@@ -250,9 +246,7 @@ func (q *request) decode(body string) error {
 			q.params = d.data
 		}
 	}
-	if len(d.unknown) > 0 {
-		return errNewer
-	}
+	q.unknown = d.unknown
 	return d.err
 }
 
