@@ -28,7 +28,8 @@ type Grant struct {
 	Superseded    bool // a newer version exists
 	ExpiresAt     time.Time
 	Endpoint      string // of Use
-	policy        *policy
+	rec           *record // stripped, and never written to
+	at            time.Time
 }
 
 // Verify checks an access key presented to the host. Every refusal of identity matches [ErrUnauthenticated] and its own
@@ -62,7 +63,7 @@ func (m *Manager) Verify(ctx context.Context, token string, r Request) (Grant, e
 	}
 	return Grant{
 		KeyID: rec.id, Tenant: rec.tenant, App: rec.app, Owner: rec.owner, Version: v.number,
-		Superseded: at < len(rec.versions)-1, ExpiresAt: v.expiresAt, policy: &policy{rec, now},
+		Superseded: at < len(rec.versions)-1, ExpiresAt: v.expiresAt, rec: rec, at: now,
 	}, nil
 }
 
@@ -285,25 +286,19 @@ func (m *Manager) judge(rec *record, v *version, now time.Time, r Request) error
 	return nil
 }
 
-// policy is what a Grant remembers of its key.
-type policy struct {
-	rec *record // stripped
-	at  time.Time
-}
-
 // Key returns a copy of the key as Verify judged it, without counters. Of the zero Grant it is nil.
 func (g Grant) Key() *Key {
-	if g.policy == nil {
+	if g.rec == nil {
 		return nil
 	}
-	return g.policy.rec.key(g.policy.at, nil)
+	return g.rec.key(g.at, nil)
 }
 
 // Allows reports whether the key's scopes meet all of scopes, by the rule that Verify uses. The zero Grant allows
 // nothing but an empty list.
 func (g Grant) Allows(scopes ...string) bool {
-	if g.policy == nil {
+	if g.rec == nil {
 		return len(scopes) == 0
 	}
-	return allows(g.policy.rec.scopes, scopes)
+	return allows(g.rec.scopes, scopes)
 }
