@@ -76,7 +76,10 @@ func TestNothingPrintsASecret(t *testing.T) {
 	t.Parallel()
 	search := newSearch([]byte(canaryCore))
 	for _, v := range printed {
-		v, _ := filled(v)
+		v, secrets := filled(v)
+		if secrets == 0 {
+			continue // what the others come to hold is printed below, of a Manager at work
+		}
 		t.Run(reflect.TypeOf(v).Name(), func(t *testing.T) {
 			t.Parallel()
 			for carrier, c := range carriers(v) {
@@ -181,10 +184,11 @@ func TestNothingPrintsWhatALiveManagerHolds(t *testing.T) {
 		"weak": weak, "events": events, "store": store,
 	} {
 		for carrier, c := range carriers(v) {
-			for way, print := range ways() {
-				text := print(c)
+			// Widths and rare flags change nothing in what fmt reaches; a Secret itself meets all of them above.
+			for way, print := range waysWith([]string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%p"}) {
+				texts := spread(print(c))
 				for what, s := range searches {
-					if len(s.in(text)) > 0 {
+					if len(s.within(texts)) > 0 {
 						t.Errorf("%s shows %s: %s, %s", name, what, carrier, way)
 					}
 				}

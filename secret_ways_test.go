@@ -60,17 +60,23 @@ var (
 )
 
 // in returns the pieces of the secret that text holds.
-func (s search) in(text string) (found []string) {
-	look := func(text string, pieces []string) {
+func (s search) in(text string) []string { return s.within(spread(text)) }
+
+// spread prepares text for any number of searches: as it is, without separators, and with blanks alone.
+func spread(text string) [3]string {
+	return [3]string{
+		text, noHexMarks.Replace(strings.ToLower(text)), strings.Join(strings.Fields(noMarks.Replace(text)), " "),
+	}
+}
+
+func (s search) within(texts [3]string) (found []string) {
+	for i, pieces := range [][]string{s.plain, s.hex, s.decimal} {
 		for _, p := range pieces {
-			if strings.Contains(text, p) {
+			if strings.Contains(texts[i], p) {
 				found = append(found, p)
 			}
 		}
 	}
-	look(text, s.plain)
-	look(noHexMarks.Replace(strings.ToLower(text)), s.hex)
-	look(strings.Join(strings.Fields(noMarks.Replace(text)), " "), s.decimal)
 	return found
 }
 
@@ -100,7 +106,9 @@ func carriers(v any) map[string]any {
 }
 
 // ways yields the ways of printing, by name.
-func ways() iter.Seq2[string, func(any) string] {
+func ways() iter.Seq2[string, func(any) string] { return waysWith(formats) }
+
+func waysWith(formats []string) iter.Seq2[string, func(any) string] {
 	return func(yield func(string, func(any) string) bool) {
 		for _, format := range formats {
 			if !yield("fmt "+format, func(v any) string { return fmt.Sprintf(format, v) }) {
