@@ -124,7 +124,7 @@ func (o *Options) check(store Store, kek KEK) error {
 	case store == nil:
 		return errors.New("the store is nil")
 	case o.Prefix != "" && !prefixOK(o.Prefix):
-		return errors.New("Prefix must match ^[a-z][a-z0-9_]{0,30}[a-z0-9]$")
+		return errors.New("the prefix must match ^[a-z][a-z0-9_]{0,30}[a-z0-9]$")
 	case o.MaxStale < 0:
 		return errors.New("MaxStale is negative")
 	case o.CacheSize < 0:

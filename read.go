@@ -207,7 +207,7 @@ func (m *Manager) mayReadEvents(ctx context.Context, f EventFilter) error {
 		return err
 	}
 	if f.After != "" && !idOK(eventIDPrefix, f.After) {
-		return &Error{Code: ErrInvalid, Err: errors.New("After is no event's id")}
+		return &Error{Code: ErrInvalid, Err: errors.New("the position after is no event's id")}
 	}
 	key := asked(m.tenant)
 	if f.KeyID != "" {
