@@ -88,25 +88,31 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// launch starts the program on a free port and waits until it has printed its commands.
+// launch starts the program on a free port and waits until it has printed its commands. After a restart the echo
+// endpoint wants its old port again, which another program on this machine may hold for a moment by chance.
 func launch(t *testing.T, data string) *process {
 	t.Helper()
-	p := &process{t: t, data: data, ended: make(chan error, 1)}
-	p.stdout.ready, p.stderr.ready = make(chan struct{}), make(chan struct{})
-	p.cmd = exec.Command(built.program, "-addr", "127.0.0.1:0", "-data", data)
-	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
-	require.NoError(t, p.cmd.Start())
-	go func() { p.ended <- p.cmd.Wait() }()
-	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
-	select {
-	case <-p.stdout.ready:
-	case err := <-p.ended:
-		require.FailNow(t, "it ended at once", "%v\n%s", err, p.stderr.String())
+	for try := 1; ; try++ {
+		p := &process{t: t, data: data, ended: make(chan error, 1)}
+		p.stdout.ready, p.stderr.ready = make(chan struct{}), make(chan struct{})
+		p.cmd = exec.Command(built.program, "-addr", "127.0.0.1:0", "-data", data)
+		p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+		require.NoError(t, p.cmd.Start())
+		go func() { p.ended <- p.cmd.Wait() }()
+		t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+		select {
+		case <-p.stdout.ready:
+		case err := <-p.ended:
+			if try < 20 && strings.Contains(p.stderr.String(), "the echo endpoint's address is taken") {
+				continue
+			}
+			require.FailNow(t, "it ended at once", "%v\n%s", err, p.stderr.String())
+		}
+		_, after, ok := strings.Cut(p.stdout.String(), "\nAPI='")
+		require.True(t, ok)
+		p.url, _, _ = strings.Cut(after, "'\n")
+		return p
 	}
-	_, after, ok := strings.Cut(p.stdout.String(), "\nAPI='")
-	require.True(t, ok)
-	p.url, _, _ = strings.Cut(after, "'\n")
-	return p
 }
 
 // stop ends the program by a signal, and holds it to a clean end: exit code 0, and no secret in what it wrote.
