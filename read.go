@@ -265,7 +265,7 @@ func newCursor(tenant string, f Filter, last string) string {
 }
 
 func parseCursor(s, tenant string, f Filter) (last string, ok bool) {
-	if len(s) > 1024 {
+	if len(s) > 1024 || strings.ContainsAny(s, "\r\n") { // which base64 would pass over
 		return "", false
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
