@@ -190,14 +190,19 @@ func TestRecordRules(t *testing.T) {
 		{"an empty one", add(99<<1|1, ""), nil},
 		{"one that may not", add(99<<1, "new"), errNewer},
 		{"both", func(f []BodyField) []BodyField { return add(100<<1, "b")(add(99<<1|1, "a")(f)) }, errNewer},
-		{"new fields out of order", func(f []BodyField) []BodyField { return add(98<<1|1, "b")(add(99<<1|1, "a")(f)) }, errMalformed},
+		{"new fields out of order", func(f []BodyField) []BodyField {
+			return add(98<<1|1, "b")(add(99<<1|1, "a")(f))
+		}, errMalformed},
 
 		{"a version out of order", nestedIn(recVersion, swap(0, 1)), errMalformed},
 		{"a version's text twice", nestedIn(recVersion, twice(verHint)), errMalformed},
 		{"a version's zero", nestedIn(recVersion, set(verNumber, u64(0)...)), errMalformed},
 		{"a version's flag of 2", nestedIn(recVersion, set(verUsed, u64(2)...)), errMalformed},
 		{"a version's empty hint", nestedIn(recVersion, set(verHint)), errMalformed},
-		{"a digest of another kind", nestedIn(recVersion, at(verDigest, func(b []byte) []byte { b[0] = 'x'; return b })), errMalformed},
+		{"a digest of another kind", nestedIn(recVersion, at(verDigest, func(b []byte) []byte {
+			b[0] = 'x'
+			return b
+		})), errMalformed},
 		{"a digest cut", nestedIn(recVersion, at(verDigest, func(b []byte) []byte { return b[1:] })), errMalformed},
 		{"bytes left over in a version", at(recVersion, func(b []byte) []byte { return append(b, 2) }), errMalformed},
 		{"a version's field that may be ignored", nestedIn(recVersion, add(99<<1|1, "new")), nil},

@@ -17,7 +17,9 @@ import (
 func cursorWorld(t testing.TB) (world *keytest.Env, views map[string]*keycote.Manager) {
 	t.Helper()
 	env := keytest.New(t, nil)
-	views = map[string]*keycote.Manager{"": env.Manager, "acme": env.Manager.Tenant("acme"), "bolt": env.Manager.Tenant("bolt")}
+	views = map[string]*keycote.Manager{
+		"": env.Manager, "acme": env.Manager.Tenant("acme"), "bolt": env.Manager.Tenant("bolt"),
+	}
 	for tenant, keys := range views {
 		for i := range 6 {
 			_, _, err := keys.Issue(t.Context(), keycote.IssueParams{

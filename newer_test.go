@@ -21,9 +21,11 @@ const (
 	fieldNew      = 99
 )
 
+type bodyEdit = func(body []keycote.BodyField) []keycote.BodyField
+
 // rewrite puts a body with other fields into the store, sealed, as a later Keycote would have written it at the record's
 // next revision.
-func rewrite(t *testing.T, env *keytest.Env, id string, change func(body []keycote.BodyField) []keycote.BodyField, format byte) {
+func rewrite(t *testing.T, env *keytest.Env, id string, change bodyEdit, format byte) {
 	t.Helper()
 	row, err := env.Store.Get(t.Context(), "", id)
 	require.NoError(t, err)
@@ -41,13 +43,13 @@ func rewrite(t *testing.T, env *keytest.Env, id string, change func(body []keyco
 
 func asItIs(body []keycote.BodyField) []keycote.BodyField { return body }
 
-func withField(key uint64) func([]keycote.BodyField) []keycote.BodyField {
+func withField(key uint64) bodyEdit {
 	return func(body []keycote.BodyField) []keycote.BodyField {
 		return append(body, keycote.BodyField{Key: key, Data: []byte("from later")})
 	}
 }
 
-func inVersion(do func([]keycote.BodyField) []keycote.BodyField) func([]keycote.BodyField) []keycote.BodyField {
+func inVersion(do bodyEdit) bodyEdit {
 	return func(body []keycote.BodyField) []keycote.BodyField {
 		i := slices.IndexFunc(body, func(f keycote.BodyField) bool { return f.Key == fieldVersions<<1 })
 		body[i].Data = keycote.JoinBody(do(keycote.SplitBody(body[i].Data))...)
@@ -62,7 +64,7 @@ func TestMadeByANewerKeycote(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		format byte
-		do     func([]keycote.BodyField) []keycote.BodyField
+		do     bodyEdit
 	}{
 		{"a later format", 2, asItIs},
 		{"a field", 1, withField(fieldNew << 1)},
