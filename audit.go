@@ -208,8 +208,8 @@ func decodeEvent(r EventRecord) (*Event, error) {
 		!r.At.Equal(e.At) {
 		return nil, errMalformed
 	}
-	if err := e.readPersonal(r, kept, changes); err != nil {
-		return nil, err
+	if e.readPersonal(r, kept, changes) != nil {
+		return nil, errMalformed // "newer" too: no seal covers this part, and a newer body would have said so itself
 	}
 	return e, nil
 }
