@@ -2,6 +2,7 @@ package keycote
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -119,8 +120,9 @@ func (k *keks) create(ctx context.Context, tenant, name string) (*keyring, Item,
 	var wraps []wrap
 	for _, kek := range append([]KEK{k.primary}, k.recovery...) {
 		var buf bytes.Buffer
-		if err := handle.WriteWithContext(ctx, keyset.NewBinaryWriter(&buf), kek, ad); err != nil {
-			return nil, Item{}, fmt.Errorf("the KEK %s does not encrypt: %w", kekName(kek.ID()), err)
+		told := tellingKEK{KEK: kek}
+		if err := handle.WriteWithContext(ctx, keyset.NewBinaryWriter(&buf), &told, ad); err != nil {
+			return nil, Item{}, fmt.Errorf("the KEK %s does not encrypt: %w", kekName(kek.ID()), cmp.Or(told.err, err))
 		}
 		// The id is asked for after the call: a LocalKEK that lost the race for its file has become the winner's.
 		wraps = append(wraps, wrap{kek.ID(), buf.String()})
@@ -174,11 +176,55 @@ func (k *keks) open(ctx context.Context, item Item) (*keyring, error) {
 
 func unwrap(ctx context.Context, kek KEK, w wrap, ref ItemRef) (*keyset.Handle, error) {
 	ad := keyringAD(ref.Tenant, ref.Name, ref.Revision)
-	handle, err := keyset.ReadWithContext(ctx, keyset.NewBinaryReader(strings.NewReader(w.blob)), kek, ad)
+	told := tellingKEK{KEK: kek}
+	handle, err := keyset.ReadWithContext(ctx, keyset.NewBinaryReader(strings.NewReader(w.blob)), &told, ad)
 	if err != nil && ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	return handle, err
+	return handle, cmp.Or(told.err, err)
+}
+
+// tellingKEK remembers what a KEK failed with: Tink puts the words of it into an error of its own, and a host could not
+// ask errors.As what its KMS said.
+type tellingKEK struct {
+	KEK
+	err error
+}
+
+func (k *tellingKEK) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) (b []byte, err error) {
+	b, k.err = k.KEK.EncryptWithContext(ctx, plaintext, associatedData)
+	return b, k.err
+}
+
+func (k *tellingKEK) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) (b []byte, err error) {
+	b, k.err = k.KEK.DecryptWithContext(ctx, ciphertext, associatedData)
+	return b, k.err
+}
+
+// blame decides what a keyring that did not open means. proof is one that opened before: when that does not open any more
+// the KEK is away, and when no keyring ever opened it is the wrong KEK. When proof opens, the keyring gets a second try,
+// so that one lost call to a KMS does not read as tampering.
+func (k *keks) blame(ctx context.Context, item Item, failure error, proof *keyring) (*keyring, error) {
+	var noKEK *errNoKEK
+	code := ErrUnavailable
+	switch {
+	case ctx.Err() != nil:
+		failure = ctx.Err()
+	case errors.Is(failure, errNewer):
+	case errors.Is(failure, errMalformed):
+		code = ErrTampered
+	case errors.As(failure, &noKEK), proof == nil:
+		code = ErrKEK
+	case k.answers(ctx, proof):
+		ring, err := k.open(ctx, item)
+		if err == nil {
+			return ring, nil
+		}
+		if code, failure = ErrTampered, err; ctx.Err() != nil {
+			code, failure = ErrUnavailable, ctx.Err()
+		}
+	}
+	return nil, &Error{Code: code, Err: causeOf(failure)}
 }
 
 // answers reports whether the KEK that opened ring before still opens it. If it does, a keyring that it does not open

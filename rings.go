@@ -79,7 +79,7 @@ func (r *rings) start(ctx context.Context, store Store) error {
 	if len(found) != 3 {
 		return &Error{Code: ErrTampered, Err: fmt.Errorf("the store has %d of 3 root keyrings, and is not empty", len(found))}
 	}
-	roots, err := r.openRoots(ctx, found)
+	roots, err := r.openRoots(ctx, found, nil)
 	if err != nil {
 		return err
 	}
@@ -139,41 +139,41 @@ func (r *rings) readRoots(ctx context.Context, store Store) (map[string]Item, er
 	return found, nil
 }
 
-// openRoots opens all three. Where some open and others do not, the KEK is right and the store is not.
-func (r *rings) openRoots(ctx context.Context, found map[string]Item) (*rootRings, error) {
+// openRoots opens all three. proof is a keyring that opened before, nil at the start. Where some open and others do not,
+// the KEK is right and the store is not.
+func (r *rings) openRoots(ctx context.Context, found map[string]Item, proof *keyring) (*rootRings, error) {
 	var opened rootRings
-	var failed error
-	good := 0
-	for name, slot := range map[string]**keyring{
-		ringIndex: &opened.index, ringRecord: &opened.record, ringTrail: &opened.trail,
-	} {
+	slots := map[string]**keyring{ringIndex: &opened.index, ringRecord: &opened.record, ringTrail: &opened.trail}
+	failures := map[string]error{}
+	mixed := false
+	for name, slot := range slots {
 		ring, err := r.keks.open(ctx, found[name])
 		switch {
 		case err == nil && ring.shredded:
-			err = errMalformed // nothing shreds a root keyring
-			fallthrough
+			failures[name] = errMalformed // nothing shreds a root keyring
 		case err != nil:
-			failed = err
+			failures[name] = err
 		default:
-			*slot = ring
-			good++
+			*slot, proof, mixed = ring, ring, true
 		}
 	}
-	switch {
-	case failed == nil:
-		opened.decoy, _, failed = sealRecord(&opened, &record{
-			id: keyIDPrefix, kind: KindAccess, name: "decoy", scopes: []string{"a:read", "a:write"}, state: StateActive,
-			versions: []version{{number: 1, state: StateActive, digests: []digest{{kind: digestToken}}}}, revision: 1,
-		})
-		return &opened, failed
-	case ctx.Err() != nil:
-		return nil, &Error{Code: ErrUnavailable, Err: ctx.Err()}
-	case errors.Is(failed, errNewer):
-		return nil, &Error{Code: ErrUnavailable, Err: failed}
-	case good > 0 || errors.Is(failed, errMalformed):
-		return nil, &Error{Code: ErrTampered, Err: causeOf(failed)}
+	for name, failure := range failures {
+		ring, err := r.keks.blame(ctx, found[name], failure, proof)
+		switch {
+		case err == nil:
+			*slots[name] = ring
+		case mixed && CodeOf(err) == ErrKEK:
+			return nil, &Error{Code: ErrTampered, Err: causeOf(failure)}
+		default:
+			return nil, err
+		}
 	}
-	return nil, &Error{Code: ErrKEK, Err: causeOf(failed)}
+	var err error
+	opened.decoy, _, err = sealRecord(&opened, &record{
+		id: keyIDPrefix, kind: KindAccess, name: "decoy", scopes: []string{"a:read", "a:write"}, state: StateActive,
+		versions: []version{{number: 1, state: StateActive, digests: []digest{{kind: digestToken}}}}, revision: 1,
+	})
+	return &opened, err
 }
 
 func (r *rings) install(roots *rootRings) {
@@ -215,7 +215,7 @@ func (r *rings) reload(ctx context.Context, store Store) error {
 		r.checked.Store(r.now().UnixMicro())
 		return nil
 	}
-	roots, err := r.openRoots(ctx, found)
+	roots, err := r.openRoots(ctx, found, had.record)
 	if err != nil {
 		return err
 	}
@@ -291,20 +291,7 @@ func (r *rings) openData(ctx context.Context, item Item, had *keyring) (*keyring
 	if err == nil {
 		return ring, nil
 	}
-	var noKEK *errNoKEK
-	code := ErrUnavailable
-	switch {
-	case ctx.Err() != nil:
-		err = ctx.Err()
-	case errors.Is(err, errNewer):
-	case errors.Is(err, errMalformed):
-		code = ErrTampered
-	case errors.As(err, &noKEK):
-		code = ErrKEK
-	case r.keks.answers(ctx, r.roots.Load().record):
-		code = ErrTampered
-	}
-	return nil, &Error{Code: code, Err: causeOf(err)}
+	return r.keks.blame(ctx, item, err, r.roots.Load().record)
 }
 
 // ringCache is a bounded LRU of tenants' keyrings. One goroutine at a time loads a tenant's; the others wait for it, or
