@@ -21,7 +21,7 @@ import (
 // rotation was faster, or the RequestID was used with other parameters. A disabled key stays disabled.
 func (m *Manager) Rotate(ctx context.Context, id string, p RotateParams) (*Key, Secret, error) {
 	p.ExpiresAt = micros(p.ExpiresAt)
-	vetted, seen := false, 0
+	probed, seen := false, 0
 	return m.edit(ctx, ActionRotate, id, p.DryRun, func(c *change) error {
 		if c.rec.state == StateRevoked {
 			return ErrRevoked
@@ -42,11 +42,8 @@ func (m *Manager) Rotate(ctx context.Context, id string, p RotateParams) (*Key, 
 		}
 		from := cur.expiresAt
 		c.supersede(&next, p.Overlap, p.UntilUsed)
-		if !vetted {
-			if err := c.vetRotation(p); err != nil {
-				return err
-			}
-			vetted = true
+		if err := c.vetRotation(p, &probed); err != nil {
+			return err
 		}
 		if c.dry {
 			return nil
@@ -112,8 +109,9 @@ func earliest(times ...time.Time) (first time.Time) {
 	return first
 }
 
-// vetRotation judges what a rotation touches: the value and the new version's expiry.
-func (c *change) vetRotation(p RotateParams) error {
+// vetRotation judges what a rotation touches: the value and the new version's expiry. It does so on every attempt,
+// because the change that was faster may have widened the key beyond the actor's ceiling; only the probe is made once.
+func (c *change) vetRotation(p RotateParams, probed *bool) error {
 	v := &vetting{
 		draft: c.draft(p.Secret), fields: onSecret, allowWeak: p.AllowWeak, issuedOnly: c.opts.IssuedOnly,
 		call: callParams{
@@ -133,8 +131,9 @@ func (c *change) vetRotation(p RotateParams) error {
 	if err == nil {
 		err = ceiling(c.ctx, c.rec.scopes)
 	}
-	if err == nil && !p.SkipProbe && c.rec.kind == KindCredential {
+	if err == nil && !p.SkipProbe && c.rec.kind == KindCredential && !*probed {
 		err = c.probe(c.rec.endpoint, p.Secret)
+		*probed = true
 	}
 	return err
 }

@@ -20,7 +20,7 @@ import (
 // the name is taken; with [ErrConflict] when Patch.Revision is set and no longer the key's; with [ErrNotFound],
 // [ErrRevoked], [ErrForbidden], [ErrTampered], [ErrShredded] and [ErrUnavailable].
 func (m *Manager) Update(ctx context.Context, id string, p Patch) (*Key, error) {
-	vetted := false
+	probed := false
 	key, _, err := m.edit(ctx, ActionUpdate, id, p.DryRun, func(c *change) error {
 		switch {
 		case c.rec.state == StateRevoked:
@@ -34,11 +34,8 @@ func (m *Manager) Update(ctx context.Context, id string, p Patch) (*Key, error) 
 				return err
 			}
 		}
-		if !vetted {
-			if err := c.vetPatch(&p, fields, moved); err != nil {
-				return err
-			}
-			vetted = true
+		if err := c.vetPatch(&p, fields, moved, &probed); err != nil {
+			return err
 		}
 		changes := diff(c.had, c.rec)
 		if len(changes) == 0 && !moved {
@@ -110,7 +107,9 @@ func (c *change) patch(p *Patch) (fields fieldSet, moved bool) {
 	return fields, moved
 }
 
-func (c *change) vetPatch(p *Patch, fields fieldSet, moved bool) error {
+// vetPatch judges what p touches. It does so on every attempt: the change that was faster may have made another origin of
+// what was another path, or widened the key beyond the actor's ceiling. Only the probe is made once.
+func (c *change) vetPatch(p *Patch, fields fieldSet, moved bool, probed *bool) error {
 	v := &vetting{
 		draft: c.draft(p.Secret), fields: fields | onSecret, allowWeak: p.AllowWeak,
 		call: callParams{Reason: p.Reason, Revision: p.Revision, Credential: c.rec.kind == KindCredential},
@@ -126,8 +125,9 @@ func (c *change) vetPatch(p *Patch, fields fieldSet, moved bool) error {
 	if err == nil && (fields&(onScopes|onNetworks|onExpiresAt) != 0 || moved) {
 		err = ceiling(c.ctx, c.rec.scopes)
 	}
-	if err == nil && !p.SkipProbe && moved {
+	if err == nil && !p.SkipProbe && moved && !*probed {
 		err = c.probe(c.rec.endpoint, p.Secret)
+		*probed = true
 	}
 	return err
 }
