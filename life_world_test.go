@@ -343,3 +343,7 @@ func cancelled(t testing.TB) context.Context {
 	cancel()
 	return ctx
 }
+
+func countingProber(n *int) keycote.Prober {
+	return func(context.Context, string, keycote.Secret) error { *n++; return nil }
+}
