@@ -3,6 +3,8 @@ package keycote
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +19,12 @@ import (
 type marks struct {
 	n       atomic.Int32 // so that the hot path needs no lock
 	mu      sync.Mutex
-	pending map[markKey][]int // numbers of the versions that should have ended
+	pending map[markKey]pendingMark
+}
+
+type pendingMark struct {
+	digests []digest // of the value that was used: a retry by RequestID may replace it
+	ended   []int    // numbers of the versions that should have ended
 }
 
 type markKey struct {
@@ -28,14 +35,14 @@ type markKey struct {
 // maxMarks bounds them. A store that is away for so long refuses every verification anyway.
 const maxMarks = 4096
 
-func (k *marks) add(key markKey, ended []int) {
+func (k *marks) add(key markKey, p pendingMark) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.pending == nil {
-		k.pending = map[markKey][]int{}
+		k.pending = map[markKey]pendingMark{}
 	}
 	if _, there := k.pending[key]; there || len(k.pending) < maxMarks {
-		k.pending[key] = ended
+		k.pending[key] = p
 	}
 	k.n.Store(int32(len(k.pending)))
 }
@@ -64,26 +71,18 @@ func (k *marks) ended(rec *record, v *version) bool {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for key, numbers := range k.pending {
-		if key.tenant == rec.tenant && key.id == rec.id {
-			for _, n := range numbers {
-				if n == v.number {
-					return true
-				}
-			}
+	for key, p := range k.pending {
+		if key.tenant == rec.tenant && key.id == rec.id && slices.Contains(p.ended, v.number) {
+			return true
 		}
 	}
 	return false
 }
 
-func (k *marks) list() []markKey {
+func (k *marks) list() map[markKey]pendingMark {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	var keys []markKey
-	for key := range k.pending {
-		keys = append(keys, key)
-	}
-	return keys
+	return maps.Clone(k.pending)
 }
 
 // needsMark reports whether the version's first use must be written down.
@@ -92,43 +91,45 @@ func needsMark(rec *record, v *version) bool {
 }
 
 // markUsed commits the mark that version at of rec was used. Of several at once one writes; who is beaten reads the key
-// again, judges it again, and tries once more. If it cannot be written the answer stands.
-func (m *Manager) markUsed(ctx context.Context, rec *record, at int, now time.Time, r Request) error {
-	if !needsMark(rec, &rec.versions[at]) {
-		return nil
-	}
-	number := rec.versions[at].number
-	if m.marks.has(markKey{rec.tenant, rec.id, number}) {
-		return nil // the next flush tries it again
+// again, judges it again, and tries once more. If it cannot be written the answer stands. It returns what the answer is
+// made of: rec, or the key as it was read again.
+func (m *Manager) markUsed(ctx context.Context, rec *record, at int, now time.Time, r Request) (*record, int, error) {
+	v := &rec.versions[at]
+	key := markKey{rec.tenant, rec.id, v.number}
+	if !needsMark(rec, v) || m.marks.has(key) { // the next flush tries it again
+		return rec, at, nil
 	}
 	ended, err := m.commitMark(ctx, rec, at, now)
 	if errors.Is(err, errLost) && m.tx == nil {
 		fresh, refusal := m.reread(ctx, rec.tenant, rec.id)
 		switch {
 		case refusal == nil:
-			if at = fresh.find(number); at < 0 {
-				return ErrUnknownKey
+			i := fresh.find(v.number)
+			if i < 0 || !holdsAny(fresh.versions[i].digests, v.digests) {
+				return rec, at, ErrUnknownKey // let go of, or replaced by a retry that never saw the answer
 			}
-			if err := m.judge(fresh, &fresh.versions[at], now, r); err != nil {
-				return err
+			if err := m.judge(fresh, &fresh.versions[i], now, r); err != nil {
+				return rec, at, err
 			}
-			if !needsMark(fresh, &fresh.versions[at]) {
-				return nil
+			rec, at, err = fresh, i, nil
+			if needsMark(rec, &rec.versions[at]) {
+				ended, err = m.commitMark(ctx, rec, at, now)
 			}
-			ended, err = m.commitMark(ctx, fresh, at, now)
-		case errors.Is(refusal, ErrNotFound):
-			return ErrUnknownKey
-		case CodeOf(refusal) == ErrTampered:
-			return refusal
-		default:
+		case errors.Is(refusal, ErrNotFound), CodeOf(refusal) == ErrTampered:
 			err = refusal
 		}
 	}
-	if err != nil {
-		m.marks.add(markKey{rec.tenant, rec.id, number}, ended)
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrNotFound):
+		return rec, at, ErrUnknownKey // deleted since it was read
+	case CodeOf(err) == ErrTampered:
+		return rec, at, err
+	default:
+		m.marks.add(key, pendingMark{v.digests, ended})
 		m.logFailure(ctx, "a first use could not be written down, and will be tried again", err)
 	}
-	return nil
+	return rec, at, nil
 }
 
 // reread reads a key of any tenant, after its keyrings.
@@ -175,10 +176,12 @@ func (m *Manager) commitMark(ctx context.Context, rec *record, at int, now time.
 // retryMarks tries to commit what is pending.
 func (m *Manager) retryMarks(ctx context.Context) error {
 	var failed error
-	for _, key := range m.marks.list() {
+	for key, p := range m.marks.list() {
 		rec, err := m.reread(ctx, key.tenant, key.id)
 		if err == nil {
-			if at := rec.find(key.version); at >= 0 && needsMark(rec, &rec.versions[at]) && rec.state != StateRevoked {
+			at := rec.find(key.version)
+			if at >= 0 && needsMark(rec, &rec.versions[at]) && rec.state != StateRevoked &&
+				holdsAny(rec.versions[at].digests, p.digests) {
 				_, err = m.commitMark(ctx, rec, at, m.now())
 			}
 		}

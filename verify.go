@@ -49,7 +49,7 @@ func (m *Manager) Verify(ctx context.Context, token string, r Request) (Grant, e
 		err = m.judge(rec, &rec.versions[at], now, r)
 	}
 	if err == nil {
-		err = m.markUsed(ctx, rec, at, now, r)
+		rec, at, err = m.markUsed(ctx, rec, at, now, r)
 	}
 	if err != nil {
 		return Grant{}, m.refuse(ctx, rec, at, now, r, err)
