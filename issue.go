@@ -284,10 +284,10 @@ func (c *change) findRequest(p creation) (*record, error) {
 	return rec, nil
 }
 
-// remake gives a version whose answer got lost a new value, if Keycote made the old one and nobody has used it. Else it
-// answers errSettled.
+// remake gives a version whose answer got lost a new value, if Keycote made the old one and nobody has used it; whether
+// the key is disabled or has expired does not matter. Else it answers errSettled.
 func (c *change) remake(v *version, reason string) error {
-	if v.source != sourceIssued || v.used || !v.live(c.now) || c.rec.state != StateActive {
+	if v.source != sourceIssued || v.used || v.state != StateActive {
 		return errSettled
 	}
 	if err := c.give(v, v.prefix, Secret{}); err != nil {

@@ -23,14 +23,13 @@ func (m *Manager) Rotate(ctx context.Context, id string, p RotateParams) (*Key, 
 	p.ExpiresAt = micros(p.ExpiresAt)
 	probed, seen := false, 0
 	return m.edit(ctx, ActionRotate, id, p.DryRun, func(c *change) error {
-		if c.rec.state == StateRevoked {
-			return ErrRevoked
-		}
-		cur := c.rec.current()
 		if done, err := c.replayRotate(p); done || err != nil {
 			return err
 		}
+		cur := c.rec.current()
 		switch {
+		case c.rec.state == StateRevoked:
+			return ErrRevoked
 		case seen == 0:
 			seen = cur.number
 		case seen != cur.number:
@@ -149,7 +148,7 @@ func (c *change) replayRotate(p RotateParams) (done bool, err error) {
 		if v.request == nil || !holdsAny(v.request.digests, list) {
 			continue
 		}
-		if !c.sameParams(v.request, p.encode()) {
+		if c.rec.state == StateRevoked || !c.sameParams(v.request, p.encode()) {
 			return false, &Error{Code: ErrConflict, Err: errors.New("the RequestID was used for another rotation")}
 		}
 		if err := ceiling(c.ctx, c.rec.scopes); err != nil {
