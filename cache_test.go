@@ -12,8 +12,8 @@ import (
 	"github.com/keycote/keycote"
 )
 
-// gate is a Store whose lookups can be counted, failed and held.
-type gate struct {
+// lookupGate is a Store whose lookups can be counted, failed and held.
+type lookupGate struct {
 	keycote.Store
 	lookups atomic.Int64
 	away    atomic.Bool
@@ -21,7 +21,7 @@ type gate struct {
 	held    chan struct{}                 // tells that one waits
 }
 
-func (g *gate) Lookup(ctx context.Context, digests [][]byte) (keycote.Record, error) {
+func (g *lookupGate) Lookup(ctx context.Context, digests [][]byte) (keycote.Record, error) {
 	g.lookups.Add(1)
 	if g.away.Load() {
 		return keycote.Record{}, context.DeadlineExceeded
@@ -36,10 +36,10 @@ func (g *gate) Lookup(ctx context.Context, digests [][]byte) (keycote.Record, er
 
 const stale = 10 * time.Second
 
-func cached(t *testing.T) (*keycote.Manager, *gate, *handClock) {
+func cached(t *testing.T) (*keycote.Manager, *lookupGate, *handClock) {
 	t.Helper()
 	w := newWorld(t, nil)
-	g := &gate{Store: w.store, held: make(chan struct{}, 64)}
+	g := &lookupGate{Store: w.store, held: make(chan struct{}, 64)}
 	m, err := keycote.New(t.Context(), g, w.kek, &keycote.Options{Now: w.clock.Now, MaxStale: stale})
 	require.NoError(t, err)
 	return m, g, w.clock

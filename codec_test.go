@@ -295,7 +295,7 @@ func TestEventRules(t *testing.T) {
 		{"no commitment", without(evtAddr), nil, errMalformed},
 
 		{"personal: a field that may be ignored", nil, add(99<<1|1, "new"), nil},
-		{"personal: one that may not", nil, add(99<<1, "new"), errNewer},
+		{"personal: one that may not", nil, add(99<<1, "new"), errMalformed}, // no seal covers it
 		{"personal: another reason", nil, at(perReason, func(b []byte) []byte { b[saltLen] ^= 1; return b }), errMalformed},
 		{"personal: another salt", nil, at(perReason, func(b []byte) []byte { b[0] ^= 1; return b }), errMalformed},
 		{"personal: a salt and no value", nil, at(perReason, func(b []byte) []byte { return b[:saltLen] }), errMalformed},

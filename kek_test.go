@@ -72,7 +72,7 @@ func TestWrongKEK(t *testing.T) {
 
 func TestMissingFileOfALocalKEK(t *testing.T) {
 	t.Parallel()
-	r := &rig{store: newVault(), clock: newHandClock()}
+	r := &rig{store: newVault(), clock: newStillClock()}
 	path := filepath.Join(t.TempDir(), "kek.json")
 	kek, err := keycote.LocalKEK(path)
 	require.NoError(t, err)
@@ -183,7 +183,7 @@ func TestNewRefusesKEKs(t *testing.T) {
 // A recovery KEK may be one that only encrypts, its other half in a safe.
 func TestRecoveryKEK(t *testing.T) {
 	t.Parallel()
-	r := &rig{store: newVault(), clock: newHandClock(), kek: newSpyKEK(t, "kms:one")}
+	r := &rig{store: newVault(), clock: newStillClock(), kek: newSpyKEK(t, "kms:one")}
 	recovery := newSpyKEK(t, "safe")
 	m, err := keycote.New(t.Context(), r.store, r.kek, r.options(t, &keycote.Options{Recovery: []keycote.KEK{recovery}}))
 	require.NoError(t, err)
@@ -217,7 +217,7 @@ func TestRecoveryKEK(t *testing.T) {
 // New on an empty store with a KEK that does not work leaves the store empty.
 func TestKEKAwayAtTheStart(t *testing.T) {
 	t.Parallel()
-	r := &rig{store: newVault(), clock: newHandClock(), kek: newSpyKEK(t, "kms:one")}
+	r := &rig{store: newVault(), clock: newStillClock(), kek: newSpyKEK(t, "kms:one")}
 	r.kek.away.Store(&errKMSAway)
 	_, err := keycote.New(t.Context(), r.store, r.kek, r.options(t, nil))
 	require.ErrorIs(t, heard(err), keycote.ErrKEK)

@@ -121,7 +121,6 @@ type record struct {
 	revision   int64
 	request    *request
 	unknown    []rawField
-	stripped   bool // of what finds and opens values; shared, and never written to again
 }
 
 // keptEnded is how many ended versions stay in a record, so that their use is noticed.
@@ -159,7 +158,7 @@ func (r *record) trim() {
 
 // strip forgets what finds and opens values: what is left may be handed out.
 func (r *record) strip() {
-	r.request, r.stripped = nil, true
+	r.request = nil
 	for i := range r.versions {
 		v := &r.versions[i]
 		v.digests, v.sealed, v.request = nil, "", nil

@@ -27,7 +27,7 @@ type Grant struct {
 	Version       int
 	Superseded    bool // a newer version exists
 	ExpiresAt     time.Time
-	Endpoint      string // of Use
+	Endpoint      string  // of Use
 	rec           *record // stripped, and never written to
 	at            time.Time
 }
@@ -44,7 +44,7 @@ func (m *Manager) Verify(ctx context.Context, token string, r Request) (Grant, e
 	if err := m.beginAt(ctx, actionVerify, now); err != nil {
 		return Grant{}, err
 	}
-	rec, at, err := m.answer(ctx, token, now)
+	rec, at, shared, err := m.answer(ctx, token, now)
 	if err == nil {
 		err = m.judge(rec, &rec.versions[at], now, r)
 	}
@@ -58,7 +58,7 @@ func (m *Manager) Verify(ctx context.Context, token string, r Request) (Grant, e
 	m.count(ctx, useKey{
 		tenant: rec.tenant, key: rec.id, version: v.number, addr: r.Addr, route: r.Route, agent: r.UserAgent,
 	}, now)
-	if !rec.stripped {
+	if !shared {
 		rec.strip()
 	}
 	return Grant{
@@ -86,16 +86,17 @@ func (m *Manager) refuse(ctx context.Context, rec *record, at int, now time.Time
 
 // answer finds the record and the version that a value belongs to: in the cache if there is one, else in the store. A
 // record from the cache is stripped, and shared.
-func (m *Manager) answer(ctx context.Context, value string, now time.Time) (rec *record, at int, err error) {
+func (m *Manager) answer(ctx context.Context, value string, now time.Time) (rec *record, at int, shared bool, err error) {
 	if m.cache.stale == 0 || m.tx != nil {
 		list, err := m.digestsOf(ctx, value)
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, false, err
 		}
-		return m.find(ctx, list)
+		rec, at, err = m.find(ctx, list)
+		return rec, at, false, err
 	}
 	if len(value) > maxValue {
-		return nil, 0, ErrUnknownKey
+		return nil, 0, false, ErrUnknownKey
 	}
 	k, moment := newCacheKey(m.tenant, value), m.cache.stamp(now)
 	if a := m.cache.get(&k, moment); a != nil {
@@ -103,7 +104,7 @@ func (m *Manager) answer(ctx context.Context, value string, now time.Time) (rec 
 	}
 	list, err := m.digestsOf(ctx, value)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, false, err
 	}
 	for {
 		f, leader := m.cache.join(k)
@@ -113,31 +114,34 @@ func (m *Manager) answer(ctx context.Context, value string, now time.Time) (rec 
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return nil, 0, ctx.Err()
+			return nil, 0, false, ctx.Err()
 		}
 		switch {
 		case f.answer != nil && m.cache.fresh(f.answer.known, m.cache.stamp(m.now())):
 			return f.answer.found()
 		case f.err != nil && !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, context.DeadlineExceeded):
-			return nil, 0, f.err
+			return nil, 0, false, f.err
 		case f.answer == nil && f.err == nil:
-			return m.find(ctx, list)
+			rec, at, err = m.find(ctx, list)
+			return rec, at, false, err
 		}
 	}
 }
 
-func (a *cached) found() (*record, int, error) {
+func (a *cached) found() (rec *record, at int, shared bool, err error) {
 	if a.rec == nil {
-		return nil, 0, ErrUnknownKey
+		return nil, 0, true, ErrUnknownKey
 	}
-	return a.rec, a.at, nil
+	return a.rec, a.at, true, nil
 }
 
 // fill reads what the cache does not know, publishes it, and lets those go who wait for it. A version whose first use
 // must be written down is not published: each of its verifications has to see to that.
-func (m *Manager) fill(ctx context.Context, k cacheKey, f *flight, list []digest, known stamp) (*record, int, error) {
+func (m *Manager) fill(
+	ctx context.Context, k cacheKey, f *flight, list []digest, known stamp,
+) (rec *record, at int, shared bool, err error) {
 	defer m.cache.land(k, f)
-	rec, at, err := m.find(ctx, list)
+	rec, at, err = m.find(ctx, list)
 	switch {
 	case err == nil && needsMark(rec, &rec.versions[at]):
 	case err == nil:
@@ -150,7 +154,7 @@ func (m *Manager) fill(ctx context.Context, k cacheKey, f *flight, list []digest
 	default:
 		f.err = err
 	}
-	return rec, at, err
+	return rec, at, f.answer != nil, err
 }
 
 // digestsOf returns what a value is found by, or ErrUnknownKey for one that can be refused without asking the store.
