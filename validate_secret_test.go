@@ -254,10 +254,9 @@ func TestHostileValues(t *testing.T) {
 	for _, value := range hostileValues(1000) {
 		d := &Draft{Kind: KindAccess, Name: "n", Secret: NewSecret(value)}
 		took := time.Hour
-		for try := 0; try < 3 && took > bound; try++ {
-			start := time.Now()
-			_, err := v.Validate(t.Context(), d)
-			took = min(took, time.Since(start))
+		for try := 0; try < 5 && took > bound; try++ {
+			var err error
+			took = min(took, onCPU(func() { _, err = v.Validate(t.Context(), d) }))
 			require.NoError(t, err)
 		}
 		require.LessOrEqual(t, took, bound, "%q", value)
