@@ -79,23 +79,32 @@ func keyringShredded(t testing.TB, s keycote.Store) {
 
 // keyringKeyDropped: (c) A drops a key of a keyring while B seals under that key.
 func keyringKeyDropped(t testing.TB, s keycote.Store) {
+	by := func(key string) func(*keycote.Record) {
+		return func(r *keycote.Record) { r.Seal = []byte("by " + key) }
+	}
 	must(t, s, keycote.Batch{Items: []keycote.Item{ring("", "record", 1, "old, new")}})
-	r := record("", "key_1", func(r *keycote.Record) { r.Seal = []byte("by old") })
+	r := record("", "key_1", by("old"))
 	must(t, s, insert(r))
-	b := update(next(r, func(r *keycote.Record) { r.Seal = []byte("by old") }))
-	b.Expect = []keycote.ItemRef{ringRef("", "record", readRing(t, s, "", "record").Revision)}
+	under := []keycote.ItemRef{ringRef("", "record", readRing(t, s, "", "record").Revision)} // B
 
-	resealed := next(r, func(r *keycote.Record) { r.Seal = []byte("by new") })
-	must(t, s, keycote.Batch{ // A
+	resealed := next(r, by("new"))
+	must(t, s, keycote.Batch{ // A: nothing that it knows of is under the old key
 		Expect: []keycote.ItemRef{ringRef("", "record", 1)},
 		Update: []keycote.Record{resealed}, Items: []keycote.Item{ring("", "record", 2, "new")},
 	})
-	require.ErrorIs(t, try(t, s, b), keycote.ErrConflict)
+	made, changed := insert(record("", "key_2", by("old"))), update(next(resealed, by("old")))
+	made.Expect, changed.Expect = under, under
+	require.ErrorIs(t, try(t, s, made), keycote.ErrConflict)
+	require.ErrorIs(t, try(t, s, changed), keycote.ErrConflict)
+	requireAbsent(t, s, "", "key_2")
 	requireRecord(t, s, resealed)
 
-	b = update(next(resealed, func(r *keycote.Record) { r.Seal = []byte("by new") }))
-	b.Expect = []keycote.ItemRef{ringRef("", "record", readRing(t, s, "", "record").Revision)}
-	must(t, s, b)
+	under = []keycote.ItemRef{ringRef("", "record", readRing(t, s, "", "record").Revision)}
+	made, changed = insert(record("", "key_2", by("new"))), update(next(resealed, by("new")))
+	made.Expect, changed.Expect = under, under
+	must(t, s, made, changed)
+	requireRecord(t, s, made.Insert[0])
+	requireRecord(t, s, changed.Update[0])
 }
 
 // keyringKeyAdded: (d) B seals under a new key that A has not loaded: whoever reads the record can read the keyring
