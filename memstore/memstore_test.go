@@ -11,7 +11,13 @@ import (
 
 	"github.com/keycote/keycote"
 	"github.com/keycote/keycote/memstore"
+	"github.com/keycote/keycote/storetest"
 )
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(testing.TB) keycote.Store { return memstore.New() })
+}
 
 func TestZeroStoreIsReady(t *testing.T) {
 	t.Parallel()
