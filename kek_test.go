@@ -509,9 +509,15 @@ func TestLocalKEKRace(t *testing.T) {
 		require.NoError(t, p.cmd.Start())
 		children = append(children, p)
 	}
+	read := func(p *process) string {
+		if !p.out.Scan() {
+			_ = p.cmd.Wait() // until then errs is being written
+			t.Fatal(p.errs.String())
+		}
+		return p.out.Text()
+	}
 	for _, p := range children {
-		require.True(t, p.out.Scan(), p.errs.String())
-		require.Equal(t, "ready", p.out.Text())
+		require.Equal(t, "ready", read(p))
 	}
 	require.NoFileExists(t, path)
 	for _, p := range children {
@@ -519,8 +525,7 @@ func TestLocalKEKRace(t *testing.T) {
 	}
 	ids, wraps := map[string]bool{}, []string{}
 	for _, p := range children {
-		require.True(t, p.out.Scan(), p.errs.String())
-		id, wrapped, _ := strings.Cut(p.out.Text(), " ")
+		id, wrapped, _ := strings.Cut(read(p), " ")
 		ids[id], wraps = true, append(wraps, wrapped)
 		require.NoError(t, p.cmd.Wait(), p.errs.String())
 	}
