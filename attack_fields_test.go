@@ -86,6 +86,7 @@ func full(t *testing.T) *record {
 	t.Helper()
 	r := &record{}
 	(&filler{}).fill(t, reflect.ValueOf(r).Elem(), "record")
+	r.stripped = false // a mark of what is handed out, and of no record
 	return r
 }
 
@@ -161,7 +162,7 @@ func TestEveryFieldOfARecordChangesItsBody(t *testing.T) {
 	of := reflect.TypeFor[record]()
 	for i := range of.NumField() {
 		field := of.Field(i)
-		if field.Name == "unknown" {
+		if field.Name == "unknown" || field.Name == "stripped" {
 			continue
 		}
 		r := full(t)

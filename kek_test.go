@@ -318,7 +318,7 @@ func TestKEKAwayWhenTheRootKeyringsChange(t *testing.T) {
 // The KEK is asked per keyring and process, never per key.
 func TestCallsOfTheKEK(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
+	r := newRig(t, &keycote.Options{Validator: keycote.NewValidatorWithoutStrength()})
 	require.EqualValues(t, 6, r.kek.calls(), "three keyrings made, and read back")
 	r.kek.enc.Store(0)
 	r.kek.dec.Store(0)
