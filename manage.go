@@ -101,7 +101,10 @@ func ceiling(ctx context.Context, scopes []string) error {
 // the body: Lookup brings no columns.
 func (m *Manager) openRecord(ctx context.Context, raw *Record, tenant, id string, full bool) (*record, error) {
 	roots := m.roots()
-	if !roots.record.made(raw.Seal) && m.rings.reloadUnknown(ctx, m.store) {
+	if !roots.record.made(raw.Seal) {
+		if err := m.rings.reloadUnknown(ctx, m.store); err != nil {
+			return nil, err
+		}
 		roots = m.roots()
 	}
 	if !sealHolds(roots.record.mac, raw.Seal, recordLabel, raw.Body) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"unicode/utf8"
 )
 
 const (
@@ -140,18 +141,19 @@ func (m *Manager) query(ctx context.Context, f Filter) (Query, error) {
 	return Query{Tenant: m.tenant, Filter: f, Now: m.time()}, nil
 }
 
-// textOK keeps out of the databases what not each of them takes.
 func (f *Filter) textOK() bool {
-	const most = 4 * 1024
-	ok := func(s string) bool {
-		return len(s) <= most && strings.ToValidUTF8(s, "") == s && !strings.Contains(s, "\x00")
-	}
 	for k, v := range f.Labels {
-		if !ok(k) || !ok(v) {
+		if !textOK(k) || !textOK(v) {
 			return false
 		}
 	}
-	return ok(f.Name) && ok(f.App) && ok(f.Owner) && ok(f.Search) && len(f.Labels) <= 64
+	return textOK(f.Name) && textOK(f.App) && textOK(f.Owner) && textOK(f.Search) && len(f.Labels) <= 64
+}
+
+// textOK keeps out of the databases what not each of them takes.
+func textOK(s string) bool {
+	const most = 4 * 1024
+	return len(s) <= most && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
 }
 
 // page reads one page of keys, the unreadable ones marked as such.
@@ -163,7 +165,11 @@ func (m *Manager) page(ctx context.Context, q Query) ([]*Key, error) {
 	keys := make([]*Key, 0, len(rows))
 	for i := range rows {
 		rec, err := m.openRecord(ctx, &rows[i], m.tenant, rows[i].ID, true)
-		if err != nil {
+		switch {
+		case err == nil:
+		case CodeOf(err) == ErrUnavailable && !errors.Is(err, errNewer):
+			return nil, err
+		default:
 			keys = append(keys, unreadable(m.tenant, rows[i].ID))
 			continue
 		}
@@ -209,6 +215,9 @@ func (m *Manager) mayReadEvents(ctx context.Context, f EventFilter) error {
 	if f.After != "" && !idOK(eventIDPrefix, f.After) {
 		return &Error{Code: ErrInvalid, Err: errors.New("the position after is no event's id")}
 	}
+	if !textOK(f.Actor) || !textOK(string(f.Action)) {
+		return &Error{Code: ErrInvalid, Err: errors.New("the filter holds text that no event has")}
+	}
 	key := asked(m.tenant)
 	if f.KeyID != "" {
 		if !askable(f.KeyID) {
@@ -233,12 +242,15 @@ func (m *Manager) mayReadEvents(ctx context.Context, f EventFilter) error {
 // openEvent checks the seal of what a Store answered and reads it.
 func (m *Manager) openEvent(ctx context.Context, row *EventRecord) (Event, error) {
 	roots := m.roots()
-	if !roots.trail.made(row.Seal) && m.rings.reloadUnknown(ctx, m.store) {
-		roots = m.roots()
-	}
 	id := row.ID
 	if !idOK(eventIDPrefix, id) {
 		id = ""
+	}
+	if !roots.trail.made(row.Seal) {
+		if err := m.rings.reloadUnknown(ctx, m.store); err != nil {
+			return Event{ID: id}, err
+		}
+		roots = m.roots()
 	}
 	if !sealHolds(roots.trail.mac, row.Seal, eventLabel, row.Body) {
 		return Event{ID: id}, &Error{Code: ErrTampered, Err: errors.New("the event's seal does not hold")}

@@ -49,14 +49,18 @@ type rings struct {
 	roots   atomic.Pointer[rootRings]
 	checked atomic.Int64 // microseconds: when roots were last held against the store
 
-	mu      sync.Mutex // one reading of the roots at a time
-	retried time.Time  // when an unknown key last made us read them
+	mu sync.Mutex // one reading of the roots at a time
+
+	retry   chan struct{} // holds a token while an unknown key makes us read them; it guards what follows
+	retried time.Time     // when one last did
+	unread  bool          // and it failed
 
 	tenants ringCache
 }
 
 // start opens the root keyrings, or makes them on an empty store.
 func (r *rings) start(ctx context.Context, store Store) error {
+	r.retry = make(chan struct{}, 1)
 	found, err := r.readRoots(ctx, store)
 	if err != nil {
 		return err
@@ -224,22 +228,29 @@ func (r *rings) reload(ctx context.Context, store Store) error {
 }
 
 // reloadUnknown is reload for a token or seal that names a key we do not know: at most once a second, so that made-up
-// ones cannot turn into reads. It reports whether it looked.
-func (r *rings) reloadUnknown(ctx context.Context, store Store) bool {
-	r.mu.Lock()
-	now := r.now()
-	since := now.Sub(r.retried)
-	if since >= 0 && since < ringRetry {
-		r.mu.Unlock()
-		return false
+// ones cannot turn into reads. Who comes while it is under way waits for it. It fails when the keyrings could not be
+// read, and for the rest of that second: an outage must read neither as an unknown key nor as tampering.
+func (r *rings) reloadUnknown(ctx context.Context, store Store) error {
+	select {
+	case r.retry <- struct{}{}:
+	case <-ctx.Done():
+		return &Error{Code: ErrUnavailable, Err: ctx.Err()}
 	}
-	r.retried = now
-	r.mu.Unlock()
+	defer func() { <-r.retry }()
+	now := r.now()
+	if since := now.Sub(r.retried); since >= 0 && since < ringRetry {
+		if r.unread {
+			return &Error{Code: ErrUnavailable, Err: errors.New("the root keyrings could not be read a moment ago")}
+		}
+		return nil
+	}
+	r.retried, r.unread = now, true
 	if err := r.reload(ctx, store); err != nil {
 		r.log.LogAttrs(ctx, slog.LevelError, "keycote: the root keyrings could not be read again", slog.Any("error", err))
-		return false
+		return &Error{Code: ErrUnavailable, Err: causeOf(err)}
 	}
-	return true
+	r.unread = false
+	return nil
 }
 
 // data returns a tenant's keyring to seal under, or nil when it has none yet. One that is behind is harmless here: the

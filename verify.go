@@ -167,7 +167,10 @@ func (m *Manager) digestsOf(ctx context.Context, value string) ([]digest, error)
 		}
 		id := t.indexKey()
 		o, ok := index.compute(id, tokenMessage(&t))
-		if !ok && !index.known[id] && m.rings.reloadUnknown(ctx, m.store) {
+		if !ok && !index.known[id] {
+			if err := m.rings.reloadUnknown(ctx, m.store); err != nil {
+				return nil, err
+			}
 			o, ok = m.roots().index.compute(id, tokenMessage(&t))
 		}
 		if !ok || !t.proves(&o) {
