@@ -99,14 +99,27 @@ func (m *Manager) onePage(ctx context.Context, f Filter, cursor string, limit in
 			return Page{}, &Error{Code: ErrInvalid, Err: errors.New("the cursor is malformed, or another filter's")}
 		}
 	}
-	q.Limit = limit
+	q.Limit = min(limit+1, maxPage) // one more tells whether this page is the last
 	keys, err := m.page(ctx, q)
 	if err != nil {
 		return Page{}, err
 	}
-	p := Page{Keys: keys}
-	if len(keys) == limit && keys[limit-1].ID != "" {
-		p.Next = newCursor(m.tenant, f, keys[limit-1].ID)
+	more := len(keys) > limit
+	p := Page{Keys: keys[:min(len(keys), limit)]}
+	if len(keys) < maxPage && !more {
+		return p, nil
+	}
+	last := p.Keys[len(p.Keys)-1].ID
+	if !more && last != "" { // a Store gives no more than that at once
+		q.After, q.Limit = last, 1
+		rest, err := m.store.List(ctx, q)
+		if err != nil {
+			return Page{}, storeAnswer(err)
+		}
+		more = len(rest) > 0
+	}
+	if more && last != "" {
+		p.Next = newCursor(m.tenant, f, last)
 	}
 	return p, nil
 }
@@ -138,6 +151,7 @@ func (m *Manager) query(ctx context.Context, f Filter) (Query, error) {
 	if strings.TrimSpace(f.Search) == "" {
 		f.Search = ""
 	}
+	f.ExpiresBefore, f.UnusedSince, f.RotatedBefore = micros(f.ExpiresBefore), micros(f.UnusedSince), micros(f.RotatedBefore)
 	return Query{Tenant: m.tenant, Filter: f, Now: m.time()}, nil
 }
 
@@ -184,6 +198,7 @@ func (m *Manager) page(ctx context.Context, q Query) ([]*Key, error) {
 func (m *Manager) Events(ctx context.Context, f EventFilter) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		err := m.mayReadEvents(ctx, f)
+		f.Since, f.Until = micros(f.Since), micros(f.Until)
 		q := EventQuery{Tenant: m.tenant, Filter: f, Limit: listPage}
 		for err == nil {
 			var rows []EventRecord
