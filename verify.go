@@ -249,6 +249,9 @@ func (m *Manager) lookup(ctx context.Context, list []digest) (rec *record, at in
 		return nil, 0, err
 	}
 	if rec, err = m.openRecord(ctx, &raw, raw.Tenant, raw.ID, false); err != nil {
+		if m.bound && raw.Tenant != m.tenant && !m.owns(raw.Body) {
+			err = ErrNotFound // what is wrong with another tenant's key is not this one's to know
+		}
 		return nil, 0, err
 	}
 	for i := range rec.versions {
@@ -260,6 +263,12 @@ func (m *Manager) lookup(ctx context.Context, list []digest) (rec *record, at in
 		return rec, len(rec.versions) - 1, nil
 	}
 	return nil, 0, m.tampered(ctx, raw.Tenant, raw.ID, "the digest that was found is not in the body")
+}
+
+// owns reports whether a body that is not to be trusted says that it is of this view's tenant.
+func (m *Manager) owns(body []byte) bool {
+	rec, err := decodeRecord(body)
+	return err == nil && rec.tenant == m.tenant
 }
 
 func holdsAny(kept, list []digest) bool {
