@@ -233,9 +233,6 @@ func (m *Manager) mayReadEvents(ctx context.Context, f EventFilter) error {
 	if !textOK(f.Actor) || !textOK(string(f.Action)) {
 		return &Error{Code: ErrInvalid, Err: errors.New("the filter holds text that no event has")}
 	}
-	if !textOK(f.Actor) || !textOK(string(f.Action)) {
-		return &Error{Code: ErrInvalid, Err: errors.New("the filter holds text that no event has")}
-	}
 	key := asked(m.tenant)
 	if f.KeyID != "" {
 		if !askable(f.KeyID) {
