@@ -86,7 +86,6 @@ func full(t *testing.T) *record {
 	t.Helper()
 	r := &record{}
 	(&filler{}).fill(t, reflect.ValueOf(r).Elem(), "record")
-	r.stripped = false // a mark of what is handed out, and of no record
 	return r
 }
 
