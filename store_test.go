@@ -100,8 +100,12 @@ func TestQueryMatch(t *testing.T) {
 			require.Equal(t, c.want, Query{AllTenants: true, Filter: c.filter, Now: now}.Match(c.record))
 			require.False(t, Query{Tenant: "Acme", Filter: c.filter, Now: now}.Match(c.record), "another tenant")
 			require.False(t, Query{Filter: c.filter, Now: now}.Match(c.record), "the unnamed tenant")
-			require.Equal(t, c.want, Query{Tenant: "acme", After: "key_9", AfterTenant: "z", Filter: c.filter, Now: now}.Match(c.record),
-				"the position is not its business")
+			require.Equal(
+				t,
+				c.want,
+				Query{Tenant: "acme", After: "key_9", AfterTenant: "z", Filter: c.filter, Now: now}.Match(c.record),
+				"the position is not its business",
+			)
 		})
 	}
 }

@@ -10,9 +10,10 @@ import (
 	"github.com/keycote/keycote"
 )
 
-// Commit applies b whole or not at all: it judges everything first, and changes something only when nothing is left that
-// could fail. It answers a [keycote.Violation] with [keycote.ErrExists], [keycote.ErrConflict] and [keycote.ErrNotFound]
-// as [keycote.Store] says, [keycote.ErrInvalid] for a digest that has not 24 bytes, and ctx's error when ctx has ended.
+// Commit applies b whole or not at all: it judges everything first, and changes something only when nothing is left
+// that could fail. It answers a [keycote.Violation] with [keycote.ErrExists], [keycote.ErrConflict] and
+// [keycote.ErrNotFound] as [keycote.Store] says, [keycote.ErrInvalid] for a digest that has not 24 bytes, and ctx's
+// error when ctx has ended.
 func (s *Store) Commit(ctx context.Context, b keycote.Batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

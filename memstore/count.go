@@ -25,7 +25,11 @@ func (s *Store) count(u keycote.UseCount) {
 	id := recordID{u.Tenant, u.KeyID}
 	total := keycote.UseCount{Tenant: u.Tenant, KeyID: u.KeyID, Version: u.Version, N: u.N, First: u.First, Last: u.Last}
 	versions := s.totals[id]
-	i, found := slices.BinarySearchFunc(versions, total, func(a, b keycote.UseCount) int { return cmp.Compare(a.Version, b.Version) })
+	i, found := slices.BinarySearchFunc(
+		versions,
+		total,
+		func(a, b keycote.UseCount) int { return cmp.Compare(a.Version, b.Version) },
+	)
 	if found {
 		versions[i] = sum(versions[i], total)
 	} else {
@@ -48,7 +52,12 @@ func sum(row, more keycote.UseCount) keycote.UseCount {
 
 // prune lets go of the oldest events and use counts that p names. Totals stay.
 func (s *Store) prune(p keycote.Prune) {
-	s.events = without(s.events, p, p.EventsBefore, func(e *keycote.EventRecord) (string, time.Time) { return e.Tenant, e.At })
+	s.events = without(
+		s.events,
+		p,
+		p.EventsBefore,
+		func(e *keycote.EventRecord) (string, time.Time) { return e.Tenant, e.At },
+	)
 	s.uses = without(s.uses, p, p.UsesBefore, func(u *keycote.UseCount) (string, time.Time) { return u.Tenant, u.Window })
 }
 

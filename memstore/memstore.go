@@ -1,10 +1,11 @@
 // Package memstore keeps keys in memory: for tests, for programs whose keys need not outlive them, and as the reference
-// of what [keycote.Store] means. It is one mutex and a few sorted slices, made to be read; only Lookup is made to be fast.
+// of what [keycote.Store] means. It is one mutex and a few sorted slices, made to be read; only Lookup is made to be
+// fast.
 //
 // What it cannot do: it has no clock, so it counts where the contract says time. It remembers at least the last 250,000
 // Batch IDs and the last 250,000 changes. A process that commits more than two Batches a second for a whole day, or 400
-// changes a second for ten minutes, goes past what a Store promises. For a memory that means little: its Commit never has
-// an unknown outcome, and a follower that fell behind is told so, with ErrNotFound.
+// changes a second for ten minutes, goes past what a Store promises. For a memory that means little: its Commit never
+// has an unknown outcome, and a follower that fell behind is told so, with ErrNotFound.
 package memstore
 
 import (
@@ -196,8 +197,8 @@ func (s *Store) Usage(ctx context.Context, q keycote.UsageQuery) ([]keycote.UseC
 	})
 }
 
-// Changes returns what was committed after a position, and the position reached. One that this Store did not give out, or
-// no longer reaches, is [keycote.ErrNotFound].
+// Changes returns what was committed after a position, and the position reached. One that this Store did not give out,
+// or no longer reaches, is [keycote.ErrNotFound].
 func (s *Store) Changes(ctx context.Context, after string) ([]keycote.Change, string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, "", err

@@ -42,7 +42,10 @@ func TestDigestOfAnotherLength(t *testing.T) {
 	t.Parallel()
 	s := memstore.New()
 	for _, d := range [][]byte{nil, {}, make([]byte, 23), make([]byte, 25)} {
-		err := s.Commit(t.Context(), keycote.Batch{Insert: []keycote.Record{{ID: "key_1", Revision: 1, Digests: [][]byte{d}}}})
+		err := s.Commit(
+			t.Context(),
+			keycote.Batch{Insert: []keycote.Record{{ID: "key_1", Revision: 1, Digests: [][]byte{d}}}},
+		)
 		require.ErrorIs(t, err, keycote.ErrInvalid)
 		_, err = s.Lookup(t.Context(), [][]byte{d})
 		require.ErrorIs(t, err, keycote.ErrNotFound)

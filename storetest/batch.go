@@ -122,8 +122,16 @@ func batchIsAtomic(t testing.TB, s keycote.Store) {
 
 	must(t, s, good)
 	after := dump(t, s)
-	require.Equal(t, []string{"/key_0", "/key_1", "/key_2", "/key_5", "/key_6", "/key_7", "x/key_8", "x/key_9"}, ids(after.Records))
-	require.Equal(t, []keycote.Item{item("", "job", "a", 2), item("", "job", "c", 1), item("", "keyring", "index", 1)}, after.Items)
+	require.Equal(
+		t,
+		[]string{"/key_0", "/key_1", "/key_2", "/key_5", "/key_6", "/key_7", "x/key_8", "x/key_9"},
+		ids(after.Records),
+	)
+	require.Equal(
+		t,
+		[]keycote.Item{item("", "job", "a", 2), item("", "job", "c", 1), item("", "keyring", "index", 1)},
+		after.Items,
+	)
 	require.Len(t, after.Events, 3)
 	require.Equal(t, "nobody", after.Events[0].Actor)
 	require.Len(t, after.Uses, 1)
@@ -179,7 +187,12 @@ func batchRepeated(t testing.TB, s keycote.Store) {
 	uses := usageAll(t, s, keycote.UsageQuery{KeyID: "key_9"}, 10)
 	require.Len(t, uses, 1)
 	require.EqualValues(t, 1, uses[0].N, "a Batch of use counts alone is known too")
-	must(t, s, keycote.Batch{ID: "nothing"}, keycote.Batch{ID: "nothing", Insert: []keycote.Record{record("", "key_unseen")}})
+	must(
+		t,
+		s,
+		keycote.Batch{ID: "nothing"},
+		keycote.Batch{ID: "nothing", Insert: []keycote.Record{record("", "key_unseen")}},
+	)
 	requireAbsent(t, s, "", "key_unseen", "an empty Batch is known too")
 }
 

@@ -115,25 +115,44 @@ var brokenCommits = []breakage{
 	}},
 	{
 		"ignores Expect",
-		[]string{"ExpectHoldsTheBatch", "KeyringRewrapped", "KeyringShredded", "KeyringKeyDropped", "RaceOfExpectAndItem", "BatchIsAtomic"},
+		[]string{
+			"ExpectHoldsTheBatch",
+			"KeyringRewrapped",
+			"KeyringShredded",
+			"KeyringKeyDropped",
+			"RaceOfExpectAndItem",
+			"BatchIsAtomic",
+		},
 		recast(func(_ context.Context, _ *broken, b *keycote.Batch) { b.Expect = nil }),
 	},
-	{"Expect of absence holds always", []string{"ExpectHoldsTheBatch", "KeyringRewrapped"}, recast(func(_ context.Context, _ *broken, b *keycote.Batch) {
-		b.Expect = slices.DeleteFunc(slices.Clone(b.Expect), func(r keycote.ItemRef) bool { return r.Revision == 0 })
-	})},
+	{
+		"Expect of absence holds always",
+		[]string{"ExpectHoldsTheBatch", "KeyringRewrapped"},
+		recast(func(_ context.Context, _ *broken, b *keycote.Batch) {
+			b.Expect = slices.DeleteFunc(slices.Clone(b.Expect), func(r keycote.ItemRef) bool { return r.Revision == 0 })
+		}),
+	},
 	{"ignores Batch.ID", []string{"BatchRepeated", "RaceOfOneBatch", "ContextEndsMeanwhile", "Model"}, recast(
 		func(_ context.Context, _ *broken, b *keycote.Batch) { b.ID = "" })},
-	{"judges a known Batch again", []string{"BatchRepeated"}, refuse(func(ctx context.Context, s *broken, b keycote.Batch) error {
-		return s.Store.Commit(ctx, keycote.Batch{Expect: b.Expect})
-	})},
+	{
+		"judges a known Batch again",
+		[]string{"BatchRepeated"},
+		refuse(func(ctx context.Context, s *broken, b keycote.Batch) error {
+			return s.Store.Commit(ctx, keycote.Batch{Expect: b.Expect})
+		}),
+	},
 	{"folds Batch.ID", []string{"BatchRepeated"}, recast(func(_ context.Context, _ *broken, b *keycote.Batch) {
 		b.ID = strings.ToLower(strings.TrimSpace(b.ID))
 	})},
-	{"forgets Batches of use counts alone", []string{"BatchRepeated"}, recast(func(_ context.Context, _ *broken, b *keycote.Batch) {
-		if len(b.Uses) > 0 && len(b.Insert)+len(b.Update)+len(b.Items)+len(b.Events) == 0 {
-			b.ID = ""
-		}
-	})},
+	{
+		"forgets Batches of use counts alone",
+		[]string{"BatchRepeated"},
+		recast(func(_ context.Context, _ *broken, b *keycote.Batch) {
+			if len(b.Uses) > 0 && len(b.Insert)+len(b.Update)+len(b.Items)+len(b.Events) == 0 {
+				b.ID = ""
+			}
+		}),
+	},
 	{"remembers a failed Batch", []string{"BatchFailedIsNotRemembered"}, func(s *broken) {
 		known := map[string]bool{}
 		s.commit = func(ctx context.Context, b keycote.Batch) error {
@@ -149,12 +168,16 @@ var brokenCommits = []breakage{
 			b.ID = "none"
 		}
 	})},
-	{"has no room for a large Batch", []string{"BatchLarge"}, refuse(func(_ context.Context, _ *broken, b keycote.Batch) error {
-		if len(b.Insert) > 500 {
-			return errors.New("too many parameters")
-		}
-		return nil
-	})},
+	{
+		"has no room for a large Batch",
+		[]string{"BatchLarge"},
+		refuse(func(_ context.Context, _ *broken, b keycote.Batch) error {
+			if len(b.Insert) > 500 {
+				return errors.New("too many parameters")
+			}
+			return nil
+		}),
+	},
 	{"updates whatever the revision", []string{"RevisionOfUpdate", "RaceOfUpdates", "BatchIsAtomic", "Model"}, recast(
 		func(ctx context.Context, s *broken, b *keycote.Batch) {
 			for i, r := range b.Update {
@@ -163,71 +186,108 @@ var brokenCommits = []breakage{
 				}
 			}
 		})},
-	{"deletes whatever the revision", []string{"RevisionOfDelete"}, recast(func(ctx context.Context, s *broken, b *keycote.Batch) {
-		for i, r := range b.Delete {
-			if old, err := s.Store.Get(ctx, r.Tenant, r.ID); err == nil {
-				b.Delete[i].Revision = old.Revision
-			}
-		}
-	})},
-	{"deletes what is gone", []string{"RevisionOfDelete", "RecordOfAnotherTenant"}, recast(func(ctx context.Context, s *broken, b *keycote.Batch) {
-		b.Delete = slices.DeleteFunc(b.Delete, func(r keycote.RecordRef) bool {
-			_, err := s.Store.Get(ctx, r.Tenant, r.ID)
-			return err != nil
-		})
-	})},
-	{"inserts over what is there", []string{"InsertOfWhatIsThere"}, recast(func(ctx context.Context, s *broken, b *keycote.Batch) {
-		b.Insert = slices.DeleteFunc(b.Insert, func(r keycote.Record) bool {
-			old, err := s.Store.Get(ctx, r.Tenant, r.ID)
-			if err == nil {
-				r.Revision = old.Revision + 1
-				b.Update = append(b.Update, r)
-			}
-			return err == nil
-		})
-	})},
-	{"the last item wins", []string{"ItemRevisions", "RaceOfItems", "KeyringShredded"}, recast(func(ctx context.Context, s *broken, b *keycote.Batch) {
-		for i, it := range b.Items {
-			old, _ := s.Store.Items(ctx, keycote.ItemQuery{Tenant: it.Tenant, Space: it.Space, Name: it.Name, Limit: 1})
-			b.Items[i].Revision = 1
-			if len(old) == 1 {
-				b.Items[i].Revision = old[0].Revision + 1
-			}
-		}
-	})},
-	{"keeps an item that was emptied", []string{"ItemRevisions"}, recast(func(_ context.Context, _ *broken, b *keycote.Batch) {
-		for i := range b.Items {
-			if len(b.Items[i].Body) == 0 {
-				b.Items[i].Body = []byte{0}
-			}
-		}
-	})},
-	{"an empty name is a name", []string{"NameEmptyIsNotUnique"}, refuse(func(ctx context.Context, s *broken, b keycote.Batch) error {
-		for _, r := range b.Insert {
-			if r.Name == "" && slices.ContainsFunc(allOf(ctx, s, r.Tenant), func(o keycote.Record) bool { return o.Name == "" }) {
-				return nameTaken()
-			}
-		}
-		return nil
-	})},
-	{"names are judged before the Batch", []string{"NameFreedInTheSameBatch"}, refuse(func(ctx context.Context, s *broken, b keycote.Batch) error {
-		for _, r := range b.Insert {
-			if r.Name != "" && slices.ContainsFunc(allOf(ctx, s, r.Tenant), func(o keycote.Record) bool { return o.Kind == r.Kind && o.Name == r.Name }) {
-				return nameTaken()
-			}
-		}
-		return nil
-	})},
-	{"digests are judged before the Batch", []string{"DigestMovesInOneBatch", "RaceOfReaders"}, refuse(holderRefuses)},
-	{"secret before revision and name", []string{"ErrorsRank"}, refuse(holderRefuses)},
-	{"updates keep the old digests", []string{"RecordUpdateReplacesEverything", "LookupFollowsDigests", "DigestUnique"}, recast(
-		func(ctx context.Context, s *broken, b *keycote.Batch) {
-			for i, r := range b.Update {
+	{
+		"deletes whatever the revision",
+		[]string{"RevisionOfDelete"},
+		recast(func(ctx context.Context, s *broken, b *keycote.Batch) {
+			for i, r := range b.Delete {
 				if old, err := s.Store.Get(ctx, r.Tenant, r.ID); err == nil {
-					b.Update[i].Digests = old.Digests
+					b.Delete[i].Revision = old.Revision
 				}
 			}
-		})},
+		}),
+	},
+	{
+		"deletes what is gone",
+		[]string{"RevisionOfDelete", "RecordOfAnotherTenant"},
+		recast(func(ctx context.Context, s *broken, b *keycote.Batch) {
+			b.Delete = slices.DeleteFunc(b.Delete, func(r keycote.RecordRef) bool {
+				_, err := s.Store.Get(ctx, r.Tenant, r.ID)
+				return err != nil
+			})
+		}),
+	},
+	{
+		"inserts over what is there",
+		[]string{"InsertOfWhatIsThere"},
+		recast(func(ctx context.Context, s *broken, b *keycote.Batch) {
+			b.Insert = slices.DeleteFunc(b.Insert, func(r keycote.Record) bool {
+				old, err := s.Store.Get(ctx, r.Tenant, r.ID)
+				if err == nil {
+					r.Revision = old.Revision + 1
+					b.Update = append(b.Update, r)
+				}
+				return err == nil
+			})
+		}),
+	},
+	{
+		"the last item wins",
+		[]string{"ItemRevisions", "RaceOfItems", "KeyringShredded"},
+		recast(func(ctx context.Context, s *broken, b *keycote.Batch) {
+			for i, it := range b.Items {
+				old, _ := s.Store.Items(ctx, keycote.ItemQuery{Tenant: it.Tenant, Space: it.Space, Name: it.Name, Limit: 1})
+				b.Items[i].Revision = 1
+				if len(old) == 1 {
+					b.Items[i].Revision = old[0].Revision + 1
+				}
+			}
+		}),
+	},
+	{
+		"keeps an item that was emptied",
+		[]string{"ItemRevisions"},
+		recast(func(_ context.Context, _ *broken, b *keycote.Batch) {
+			for i := range b.Items {
+				if len(b.Items[i].Body) == 0 {
+					b.Items[i].Body = []byte{0}
+				}
+			}
+		}),
+	},
+	{
+		"an empty name is a name",
+		[]string{"NameEmptyIsNotUnique"},
+		refuse(func(ctx context.Context, s *broken, b keycote.Batch) error {
+			for _, r := range b.Insert {
+				if r.Name == "" &&
+					slices.ContainsFunc(allOf(ctx, s, r.Tenant), func(o keycote.Record) bool { return o.Name == "" }) {
+					return nameTaken()
+				}
+			}
+			return nil
+		}),
+	},
+	{
+		"names are judged before the Batch",
+		[]string{"NameFreedInTheSameBatch"},
+		refuse(func(ctx context.Context, s *broken, b keycote.Batch) error {
+			for _, r := range b.Insert {
+				if r.Name != "" &&
+					slices.ContainsFunc(
+						allOf(ctx, s, r.Tenant),
+						func(o keycote.Record) bool { return o.Kind == r.Kind && o.Name == r.Name },
+					) {
+					return nameTaken()
+				}
+			}
+			return nil
+		}),
+	},
+	{"digests are judged before the Batch", []string{"DigestMovesInOneBatch", "RaceOfReaders"}, refuse(holderRefuses)},
+	{"secret before revision and name", []string{"ErrorsRank"}, refuse(holderRefuses)},
+	{
+		"updates keep the old digests",
+		[]string{"RecordUpdateReplacesEverything", "LookupFollowsDigests", "DigestUnique"},
+		recast(
+			func(ctx context.Context, s *broken, b *keycote.Batch) {
+				for i, r := range b.Update {
+					if old, err := s.Store.Get(ctx, r.Tenant, r.ID); err == nil {
+						b.Update[i].Digests = old.Digests
+					}
+				}
+			}),
+	},
 	{"updates only add digests", []string{"DigestFreed", "LookupFollowsDigests", "FeedShowsDigestsBeforeAndAfter"}, recast(
 		func(ctx context.Context, s *broken, b *keycote.Batch) {
 			for i, r := range b.Update {
@@ -236,20 +296,28 @@ var brokenCommits = []breakage{
 				}
 			}
 		})},
-	{"updates merge labels", []string{"RecordUpdateReplacesEverything"}, recast(func(ctx context.Context, s *broken, b *keycote.Batch) {
-		for i, r := range b.Update {
-			if old, err := s.Store.Get(ctx, r.Tenant, r.ID); err == nil {
-				maps.Copy(orEmpty(old.Labels), r.Labels)
-				b.Update[i].Labels = old.Labels
+	{
+		"updates merge labels",
+		[]string{"RecordUpdateReplacesEverything"},
+		recast(func(ctx context.Context, s *broken, b *keycote.Batch) {
+			for i, r := range b.Update {
+				if old, err := s.Store.Get(ctx, r.Tenant, r.ID); err == nil {
+					maps.Copy(orEmpty(old.Labels), r.Labels)
+					b.Update[i].Labels = old.Labels
+				}
 			}
-		}
-	})},
-	{"says conflict for what is taken", []string{"NameUnique", "DigestUnique", "RaceOfNames", "RaceOfDigests"}, answer(func(err error) error {
-		if errors.Is(err, keycote.ErrExists) {
-			return keycote.ErrConflict
-		}
-		return err
-	})},
+		}),
+	},
+	{
+		"says conflict for what is taken",
+		[]string{"NameUnique", "DigestUnique", "RaceOfNames", "RaceOfDigests"},
+		answer(func(err error) error {
+			if errors.Is(err, keycote.ErrExists) {
+				return keycote.ErrConflict
+			}
+			return err
+		}),
+	},
 	{"does not say which field", []string{"NameUnique", "RaceOfNames"}, answer(func(err error) error {
 		if errors.Is(err, keycote.ErrExists) {
 			return keycote.ErrExists
@@ -302,8 +370,16 @@ var brokenCommits = []breakage{
 			r.ExpiresAt = time.Unix(0, 0)
 		}
 	})},
-	{"bodies are cut at 64 KiB", []string{"RecordLarge"}, alter(func(r *keycote.Record) { r.Body = r.Body[:min(len(r.Body), 1<<16)] })},
-	{"bodies are text", []string{"RecordRoundTrip"}, alter(func(r *keycote.Record) { r.Body = []byte(strings.ToValidUTF8(string(r.Body), "\ufffd")) })},
+	{
+		"bodies are cut at 64 KiB",
+		[]string{"RecordLarge"},
+		alter(func(r *keycote.Record) { r.Body = r.Body[:min(len(r.Body), 1<<16)] }),
+	},
+	{
+		"bodies are text",
+		[]string{"RecordRoundTrip"},
+		alter(func(r *keycote.Record) { r.Body = []byte(strings.ToValidUTF8(string(r.Body), "\ufffd")) }),
+	},
 	{"one label only", []string{"RecordRoundTrip"}, alter(func(r *keycote.Record) {
 		for name := range r.Labels {
 			r.Labels = map[string]string{name: r.Labels[name]}

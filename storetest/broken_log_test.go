@@ -50,17 +50,25 @@ func summed(count func(u keycote.UseCount) bool) func(*broken) {
 }
 
 var brokenLogs = []breakage{
-	{"events lose what is personal", []string{"EventRoundTrip"}, recast(func(_ context.Context, _ *broken, b *keycote.Batch) {
-		for i := range b.Events {
-			b.Events[i].Personal = nil
-		}
-	})},
-	{"an event replaces one of its ID", []string{"EventTwice", "BatchIsAtomic"}, recast(func(ctx context.Context, s *broken, b *keycote.Batch) {
-		b.Events = slices.DeleteFunc(b.Events, func(e keycote.EventRecord) bool {
-			there, _ := s.Store.Events(ctx, keycote.EventQuery{AllTenants: true, Limit: 1000})
-			return slices.ContainsFunc(there, func(o keycote.EventRecord) bool { return o.ID == e.ID })
-		})
-	})},
+	{
+		"events lose what is personal",
+		[]string{"EventRoundTrip"},
+		recast(func(_ context.Context, _ *broken, b *keycote.Batch) {
+			for i := range b.Events {
+				b.Events[i].Personal = nil
+			}
+		}),
+	},
+	{
+		"an event replaces one of its ID",
+		[]string{"EventTwice", "BatchIsAtomic"},
+		recast(func(ctx context.Context, s *broken, b *keycote.Batch) {
+			b.Events = slices.DeleteFunc(b.Events, func(e keycote.EventRecord) bool {
+				there, _ := s.Store.Events(ctx, keycote.EventQuery{AllTenants: true, Limit: 1000})
+				return slices.ContainsFunc(there, func(o keycote.EventRecord) bool { return o.ID == e.ID })
+			})
+		}),
+	},
 	{"events go with their key", []string{"EventOutlivesItsKey"}, func(s *broken) {
 		s.events = func(ctx context.Context, q keycote.EventQuery) ([]keycote.EventRecord, error) {
 			events, err := s.Store.Events(ctx, q)
@@ -76,8 +84,16 @@ var brokenLogs = []breakage{
 		}
 	})},
 	{"events ignore the action", []string{"EventFilters"}, reevent(func(q *keycote.EventQuery) { q.Filter.Action = "" })},
-	{"events of every tenant", []string{"EventFilters", "EventPages"}, reevent(func(q *keycote.EventQuery) { q.AllTenants = true })},
-	{"events are always oldest first", []string{"EventPages"}, reevent(func(q *keycote.EventQuery) { q.Filter.Newest = false })},
+	{
+		"events of every tenant",
+		[]string{"EventFilters", "EventPages"},
+		reevent(func(q *keycote.EventQuery) { q.AllTenants = true }),
+	},
+	{
+		"events are always oldest first",
+		[]string{"EventPages"},
+		reevent(func(q *keycote.EventQuery) { q.Filter.Newest = false }),
+	},
 	{"events by time", []string{"EventPages"}, func(s *broken) {
 		s.events = func(ctx context.Context, q keycote.EventQuery) ([]keycote.EventRecord, error) {
 			events, err := s.Store.Events(ctx, q)
@@ -98,22 +114,30 @@ var brokenLogs = []breakage{
 			return s.Store.Commit(ctx, b)
 		}
 	}},
-	{"redaction of another tenant's event", []string{"EventRedacted"}, recast(func(ctx context.Context, s *broken, b *keycote.Batch) {
-		there, _ := s.Store.Events(ctx, keycote.EventQuery{AllTenants: true, Limit: 1000})
-		for i, r := range b.Redact {
-			for _, e := range there {
-				if e.ID == r.ID {
-					b.Redact[i].Tenant = e.Tenant
+	{
+		"redaction of another tenant's event",
+		[]string{"EventRedacted"},
+		recast(func(ctx context.Context, s *broken, b *keycote.Batch) {
+			there, _ := s.Store.Events(ctx, keycote.EventQuery{AllTenants: true, Limit: 1000})
+			for i, r := range b.Redact {
+				for _, e := range there {
+					if e.ID == r.ID {
+						b.Redact[i].Tenant = e.Tenant
+					}
 				}
 			}
-		}
-	})},
-	{"redaction of what is gone fails", []string{"EventRedacted"}, refuse(func(_ context.Context, _ *broken, b keycote.Batch) error {
-		if slices.ContainsFunc(b.Redact, func(e keycote.EventRecord) bool { return e.ID == "evt_none" }) {
-			return keycote.ErrNotFound
-		}
-		return nil
-	})},
+		}),
+	},
+	{
+		"redaction of what is gone fails",
+		[]string{"EventRedacted"},
+		refuse(func(_ context.Context, _ *broken, b keycote.Batch) error {
+			if slices.ContainsFunc(b.Redact, func(e keycote.EventRecord) bool { return e.ID == "evt_none" }) {
+				return keycote.ErrNotFound
+			}
+			return nil
+		}),
+	},
 	{"versions have 16 bits", []string{"UseRoundTrip"}, recast(func(_ context.Context, _ *broken, b *keycote.Batch) {
 		for i := range b.Uses {
 			b.Uses[i].Version = min(b.Uses[i].Version, math.MaxInt16)
@@ -161,7 +185,11 @@ var brokenLogs = []breakage{
 		b.Uses = slices.CompactFunc(b.Uses, func(x, y keycote.UseCount) bool { return byUse(x, y) == 0 })
 	})},
 	{"refusals are totals", []string{"UseTotals"}, summed(func(keycote.UseCount) bool { return true })},
-	{"pruning loses totals", []string{"PruneKeepsTotals", "Model"}, summed(func(u keycote.UseCount) bool { return u.Outcome == "" })},
+	{
+		"pruning loses totals",
+		[]string{"PruneKeepsTotals", "Model"},
+		summed(func(u keycote.UseCount) bool { return u.Outcome == "" }),
+	},
 	{"List has no Uses", []string{"UseTotals", "ListFilters"}, func(s *broken) {
 		s.list = func(ctx context.Context, q keycote.Query) ([]keycote.Record, error) {
 			records, err := s.Store.List(ctx, q)
@@ -177,14 +205,18 @@ var brokenLogs = []breakage{
 			return err != nil
 		})
 	})},
-	{"counts without a record fail", []string{"UseWithoutRecord"}, refuse(func(ctx context.Context, s *broken, b keycote.Batch) error {
-		for _, u := range b.Uses {
-			if _, err := s.Store.Get(ctx, u.Tenant, u.KeyID); err != nil {
-				return err
+	{
+		"counts without a record fail",
+		[]string{"UseWithoutRecord"},
+		refuse(func(ctx context.Context, s *broken, b keycote.Batch) error {
+			for _, u := range b.Uses {
+				if _, err := s.Store.Get(ctx, u.Tenant, u.KeyID); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	})},
+			return nil
+		}),
+	},
 	{"usage after the window alone", []string{"UsagePages"}, reuse(func(q *keycote.UsageQuery) {
 		if !q.After.Window.IsZero() {
 			q.After = keycote.UseCount{Window: q.After.Window, KeyID: "\U0010ffff"}
@@ -214,14 +246,18 @@ var brokenLogs = []breakage{
 			b.Prune[i].Limit = 1000
 		}
 	})},
-	{"pruning up to and with the bound", []string{"PruneBounds"}, recast(func(_ context.Context, _ *broken, b *keycote.Batch) {
-		b.Prune = slices.Clone(b.Prune)
-		for i, p := range b.Prune {
-			if !p.EventsBefore.IsZero() {
-				b.Prune[i].EventsBefore = p.EventsBefore.Add(time.Microsecond)
+	{
+		"pruning up to and with the bound",
+		[]string{"PruneBounds"},
+		recast(func(_ context.Context, _ *broken, b *keycote.Batch) {
+			b.Prune = slices.Clone(b.Prune)
+			for i, p := range b.Prune {
+				if !p.EventsBefore.IsZero() {
+					b.Prune[i].EventsBefore = p.EventsBefore.Add(time.Microsecond)
+				}
 			}
-		}
-	})},
+		}),
+	},
 	{"pruning of every tenant", []string{"PruneBounds"}, recast(func(_ context.Context, _ *broken, b *keycote.Batch) {
 		b.Prune = slices.Clone(b.Prune)
 		for i := range b.Prune {
@@ -234,16 +270,23 @@ var brokenFeeds = []breakage{
 	{"the feed loses an update", []string{"FeedShowsChanges", "FeedFollowedWhileWriting", "Model"}, func(s *broken) {
 		s.changes = func(ctx context.Context, after string) ([]keycote.Change, string, error) {
 			changes, position, err := s.Store.Changes(ctx, after)
-			return slices.DeleteFunc(changes, func(c keycote.Change) bool { return c.ID != "" && c.Revision == 4 }), position, err
+			return slices.DeleteFunc(
+				changes,
+				func(c keycote.Change) bool { return c.ID != "" && c.Revision == 4 },
+			), position, err
 		}
 	}},
-	{"the feed is out of order", []string{"FeedShowsChanges", "FeedPages", "KeyringKeyAdded", "RaceOfExpectAndItem"}, func(s *broken) {
-		s.changes = func(ctx context.Context, after string) ([]keycote.Change, string, error) {
-			changes, position, err := s.Store.Changes(ctx, after)
-			slices.Reverse(changes)
-			return changes, position, err
-		}
-	}},
+	{
+		"the feed is out of order",
+		[]string{"FeedShowsChanges", "FeedPages", "KeyringKeyAdded", "RaceOfExpectAndItem"},
+		func(s *broken) {
+			s.changes = func(ctx context.Context, after string) ([]keycote.Change, string, error) {
+				changes, position, err := s.Store.Changes(ctx, after)
+				slices.Reverse(changes)
+				return changes, position, err
+			}
+		},
+	},
 	{"the feed starts at the beginning", []string{"FeedStart"}, func(s *broken) {
 		start := ""
 		s.changes = func(ctx context.Context, after string) ([]keycote.Change, string, error) {
@@ -266,11 +309,15 @@ var brokenFeeds = []breakage{
 			return changes, position, err
 		}
 	}},
-	{"the feed tells of use counts", []string{"FeedIgnoresTheRest"}, recast(func(_ context.Context, _ *broken, b *keycote.Batch) {
-		if len(b.Uses) > 0 {
-			b.Items = append(b.Items, keycote.Item{Tenant: b.ID, Space: "noise", Name: "noise", Revision: 1, Body: []byte("x")})
-		}
-	})},
+	{
+		"the feed tells of use counts",
+		[]string{"FeedIgnoresTheRest"},
+		recast(func(_ context.Context, _ *broken, b *keycote.Batch) {
+			if len(b.Uses) > 0 {
+				b.Items = append(b.Items, keycote.Item{Tenant: b.ID, Space: "noise", Name: "noise", Revision: 1, Body: []byte("x")})
+			}
+		}),
+	},
 	{"the feed's position is always its end", []string{"FeedPages"}, func(s *broken) {
 		s.changes = func(ctx context.Context, after string) ([]keycote.Change, string, error) {
 			changes, _, err := s.Store.Changes(ctx, after)
@@ -291,8 +338,8 @@ var brokenFeeds = []breakage{
 		}
 	}},
 	{"numbers are drawn before the commit", []string{"FeedFollowedWhileWriting"}, func(s *broken) {
-		// Writer 0 draws the first number, and commits when a higher one was read. In a database this is a sequence and two
-		// transactions of which the earlier one ends last.
+		// Writer 0 draws the first number, and commits when a higher one was read. In a database this is a sequence and
+		// two transactions of which the earlier one ends last.
 		var mu sync.Mutex
 		drawn, read := make(chan struct{}), make(chan struct{})
 		var first, higher sync.Once

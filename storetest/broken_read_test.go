@@ -67,27 +67,48 @@ var brokenText = []breakage{
 					}
 				}
 				for _, o := range b.Insert {
-					if o.ID != r.ID && o.Tenant == r.Tenant && o.Kind == r.Kind && o.Name != r.Name && strings.EqualFold(o.Name, r.Name) {
+					if o.ID != r.ID && o.Tenant == r.Tenant && o.Kind == r.Kind && o.Name != r.Name &&
+						strings.EqualFold(o.Name, r.Name) {
 						return nameTaken()
 					}
 				}
 			}
 			return nil
 		})},
-	{"names are normalised", []string{"TextComparedByBytes"}, alter(func(r *keycote.Record) { r.Name = strings.ReplaceAll(r.Name, "e\u0301", "é") })},
-	{"names are cut at 255 bytes", []string{"RecordRoundTrip"}, alter(func(r *keycote.Record) { r.Name = r.Name[:min(len(r.Name), 255)] })},
-	{"apps are trimmed", []string{"TextComparedByBytes"}, alter(func(r *keycote.Record) { r.App = strings.TrimSpace(r.App) })},
-	{"quotes are doubled", []string{"TextHostile"}, alter(func(r *keycote.Record) { r.Owner = strings.ReplaceAll(r.Owner, "'", "''") })},
+	{
+		"names are normalised",
+		[]string{"TextComparedByBytes"},
+		alter(func(r *keycote.Record) { r.Name = strings.ReplaceAll(r.Name, "e\u0301", "é") }),
+	},
+	{
+		"names are cut at 255 bytes",
+		[]string{"RecordRoundTrip"},
+		alter(func(r *keycote.Record) { r.Name = r.Name[:min(len(r.Name), 255)] }),
+	},
+	{
+		"apps are trimmed",
+		[]string{"TextComparedByBytes"},
+		alter(func(r *keycote.Record) { r.App = strings.TrimSpace(r.App) }),
+	},
+	{
+		"quotes are doubled",
+		[]string{"TextHostile"},
+		alter(func(r *keycote.Record) { r.Owner = strings.ReplaceAll(r.Owner, "'", "''") }),
+	},
 	{"ids ignore trailing blanks", []string{"RecordAbsent"}, func(s *broken) {
 		s.get = func(ctx context.Context, tenant, id string) (keycote.Record, error) {
 			return s.Store.Get(ctx, tenant, strings.TrimRight(id, " "))
 		}
 	}},
-	{"filters ignore case", []string{"TextComparedByBytes", "ListFilters"}, judgedBy(func(q keycote.Query, r keycote.Record) bool {
-		app := q.Filter.App
-		q.Filter.App = ""
-		return q.Match(r) && (app == "" || strings.EqualFold(app, r.App))
-	})},
+	{
+		"filters ignore case",
+		[]string{"TextComparedByBytes", "ListFilters"},
+		judgedBy(func(q keycote.Query, r keycote.Record) bool {
+			app := q.Filter.App
+			q.Filter.App = ""
+			return q.Match(r) && (app == "" || strings.EqualFold(app, r.App))
+		}),
+	},
 	{"the order ignores case", []string{"TextComparedByBytes"}, func(s *broken) {
 		s.list = func(ctx context.Context, q keycote.Query) ([]keycote.Record, error) {
 			records, err := s.Store.List(ctx, q)
@@ -104,11 +125,15 @@ var brokenText = []breakage{
 			return records[after+1 : min(len(records), after+1+q.Limit)], err
 		}
 	}},
-	{"% and _ are wildcards", []string{"ListSearchIsLiteral", "Model"}, judgedBy(func(q keycote.Query, r keycote.Record) bool {
-		pattern := "(?s)" + strings.NewReplacer("%", ".*", "_", ".").Replace(regexp.QuoteMeta(q.Filter.Search))
-		q.Filter.Search = ""
-		return q.Match(r) && regexp.MustCompile(pattern).MatchString(r.Search)
-	})},
+	{
+		"% and _ are wildcards",
+		[]string{"ListSearchIsLiteral", "Model"},
+		judgedBy(func(q keycote.Query, r keycote.Record) bool {
+			pattern := "(?s)" + strings.NewReplacer("%", ".*", "_", ".").Replace(regexp.QuoteMeta(q.Filter.Search))
+			q.Filter.Search = ""
+			return q.Match(r) && regexp.MustCompile(pattern).MatchString(r.Search)
+		}),
+	},
 	{"a backslash escapes", []string{"ListSearchIsLiteral"}, relist(func(q *keycote.Query) {
 		q.Filter.Search = strings.ReplaceAll(q.Filter.Search, `\`, "")
 	})},
@@ -201,7 +226,11 @@ var brokenReads = []breakage{
 			return r, err
 		}
 	}},
-	{"expired a moment late", []string{"ListFilters"}, relist(func(q *keycote.Query) { q.Now = q.Now.Add(-time.Microsecond) })},
+	{
+		"expired a moment late",
+		[]string{"ListFilters"},
+		relist(func(q *keycote.Query) { q.Now = q.Now.Add(-time.Microsecond) }),
+	},
 	{"bounds are cut to the microsecond", []string{"ListFilters"}, relist(func(q *keycote.Query) {
 		q.Filter.ExpiresBefore = q.Filter.ExpiresBefore.Truncate(time.Microsecond)
 	})},
@@ -210,9 +239,13 @@ var brokenReads = []breakage{
 			q.Filter.ExpiresBefore = q.Filter.ExpiresBefore.Add(time.Microsecond)
 		}
 	})},
-	{"unused since knows only what was used", []string{"ListFilters", "PruneKeepsTotals", "Model"}, judgedBy(func(q keycote.Query, r keycote.Record) bool {
-		return q.Match(r) && (q.Filter.UnusedSince.IsZero() || len(r.Uses) > 0)
-	})},
+	{
+		"unused since knows only what was used",
+		[]string{"ListFilters", "PruneKeepsTotals", "Model"},
+		judgedBy(func(q keycote.Query, r keycote.Record) bool {
+			return q.Match(r) && (q.Filter.UnusedSince.IsZero() || len(r.Uses) > 0)
+		}),
+	},
 	{"any label will do", []string{"ListFilters"}, judgedBy(func(q keycote.Query, r keycote.Record) bool {
 		labels := q.Filter.Labels
 		q.Filter.Labels = nil
@@ -238,7 +271,11 @@ var brokenReads = []breakage{
 			return records, err
 		}
 	}},
-	{"newest is oldest", []string{"ListPages", "TextComparedByBytes"}, relist(func(q *keycote.Query) { q.Filter.Newest = false })},
+	{
+		"newest is oldest",
+		[]string{"ListPages", "TextComparedByBytes"},
+		relist(func(q *keycote.Query) { q.Filter.Newest = false }),
+	},
 	{"pages by count", []string{"ListPagesWhileChanging"}, func(s *broken) {
 		given := 0
 		s.list = func(ctx context.Context, q keycote.Query) ([]keycote.Record, error) {
@@ -294,7 +331,11 @@ var brokenReads = []breakage{
 		}
 	})},
 	{"item pages forget the tenant", []string{"ItemPages"}, reitem(func(q *keycote.ItemQuery) { q.AfterTenant = "" })},
-	{"items of all tenants are the unnamed one's", []string{"ItemQueryNarrows", "ItemPages"}, reitem(func(q *keycote.ItemQuery) { q.AllTenants = false })},
+	{
+		"items of all tenants are the unnamed one's",
+		[]string{"ItemQueryNarrows", "ItemPages"},
+		reitem(func(q *keycote.ItemQuery) { q.AllTenants = false }),
+	},
 	{"items have a cache", []string{"KeyringKeyAdded", "KeyringRewrapped", "ItemRevisions"}, func(s *broken) {
 		var mu sync.Mutex
 		kept := map[keycote.ItemQuery][]keycote.Item{}

@@ -97,11 +97,18 @@ func expectHoldsTheBatch(t testing.TB, s keycote.Store) {
 	must(t, s, keycote.Batch{
 		Expect: []keycote.ItemRef{ref("", "keyring", "new", 0)}, Items: []keycote.Item{item("", "keyring", "new", 1)},
 	})
-	late := keycote.Batch{Expect: []keycote.ItemRef{ref("", "keyring", "index", 4)}, Items: []keycote.Item{item("", "keyring", "index", 4)}}
+	late := keycote.Batch{
+		Expect: []keycote.ItemRef{ref("", "keyring", "index", 4)},
+		Items:  []keycote.Item{item("", "keyring", "index", 4)},
+	}
 	require.ErrorIs(t, try(t, s, late), keycote.ErrConflict)
 
 	must(t, s, keycote.Batch{Items: []keycote.Item{{Space: "keyring", Name: "index", Revision: 4}}})
-	require.ErrorIs(t, try(t, s, keycote.Batch{Expect: []keycote.ItemRef{ref("", "keyring", "index", 4)}}), keycote.ErrConflict)
+	require.ErrorIs(
+		t,
+		try(t, s, keycote.Batch{Expect: []keycote.ItemRef{ref("", "keyring", "index", 4)}}),
+		keycote.ErrConflict,
+	)
 	must(t, s, keycote.Batch{Expect: []keycote.ItemRef{ref("", "keyring", "index", 0)}}) // removed is absent
 }
 

@@ -37,11 +37,16 @@ func eventPopulation(t testing.TB, s keycote.Store) []keycote.EventRecord {
 	r := newRandom(t)
 	all := make([]keycote.EventRecord, 60)
 	for i := range all {
-		all[i] = event(pick(r, "", "Acme", "acme"), fmt.Sprintf("evt_%03d", i), hours(r.below(6)), func(e *keycote.EventRecord) {
-			e.KeyID, e.Actor = pick(r, "", "key_1", "key_2", "KEY_1"), pick(r, "", "ann", "Ann", "bob")
-			e.Action = pick(r, keycote.ActionIssue, keycote.ActionReveal, keycote.ActionDelete)
-			e.Outcome = pick(r, "", keycote.ErrForbidden)
-		})
+		all[i] = event(
+			pick(r, "", "Acme", "acme"),
+			fmt.Sprintf("evt_%03d", i),
+			hours(r.below(6)),
+			func(e *keycote.EventRecord) {
+				e.KeyID, e.Actor = pick(r, "", "key_1", "key_2", "KEY_1"), pick(r, "", "ann", "Ann", "bob")
+				e.Action = pick(r, keycote.ActionIssue, keycote.ActionReveal, keycote.ActionDelete)
+				e.Outcome = pick(r, "", keycote.ErrForbidden)
+			},
+		)
 	}
 	mixed := slices.Clone(all)
 	slices.SortFunc(mixed, func(x, y keycote.EventRecord) int { return x.At.Compare(y.At) })
@@ -54,8 +59,10 @@ func matchingEvents(all []keycote.EventRecord, q keycote.EventQuery) []keycote.E
 	f := q.Filter
 	var out []keycote.EventRecord
 	for _, e := range all {
-		if (q.AllTenants || e.Tenant == q.Tenant) && (f.KeyID == "" || e.KeyID == f.KeyID) && (f.Actor == "" || e.Actor == f.Actor) &&
-			(f.Action == "" || e.Action == f.Action) && (f.Since.IsZero() || !e.At.Before(f.Since)) &&
+		if (q.AllTenants || e.Tenant == q.Tenant) && (f.KeyID == "" || e.KeyID == f.KeyID) &&
+			(f.Actor == "" || e.Actor == f.Actor) &&
+			(f.Action == "" || e.Action == f.Action) &&
+			(f.Since.IsZero() || !e.At.Before(f.Since)) &&
 			(f.Until.IsZero() || e.At.Before(f.Until)) &&
 			(f.After == "" || (f.Newest && e.ID < f.After) || (!f.Newest && e.ID > f.After)) {
 			out = append(out, e)
@@ -120,7 +127,11 @@ func eventTwice(t testing.TB, s keycote.Store) {
 	one, two := event("", "evt_1", epoch), event("", "evt_1", hours(1))
 	must(t, s, keycote.Batch{Events: []keycote.EventRecord{one}})
 	require.ErrorIs(t, try(t, s, keycote.Batch{Events: []keycote.EventRecord{two}}), keycote.ErrConflict)
-	require.ErrorIs(t, try(t, s, keycote.Batch{Events: []keycote.EventRecord{event("", "evt_2", epoch), event("", "evt_2", epoch)}}), keycote.ErrConflict)
+	require.ErrorIs(
+		t,
+		try(t, s, keycote.Batch{Events: []keycote.EventRecord{event("", "evt_2", epoch), event("", "evt_2", epoch)}}),
+		keycote.ErrConflict,
+	)
 	require.Equal(t, []keycote.EventRecord{one}, dump(t, s).Events)
 }
 
@@ -136,7 +147,11 @@ func eventOutlivesItsKey(t testing.TB, s keycote.Store) {
 }
 
 func eventRedacted(t testing.TB, s keycote.Store) {
-	events := []keycote.EventRecord{event("", "evt_1", hours(1)), event("", "evt_2", hours(2)), event("acme", "evt_3", hours(3))}
+	events := []keycote.EventRecord{
+		event("", "evt_1", hours(1)),
+		event("", "evt_2", hours(2)),
+		event("acme", "evt_3", hours(3)),
+	}
 	must(t, s, keycote.Batch{Events: events})
 	must(t, s, keycote.Batch{Redact: []keycote.EventRecord{
 		{ID: "evt_1"},
@@ -156,6 +171,13 @@ func eventRedacted(t testing.TB, s keycote.Store) {
 	}
 	require.Equal(t, events[1:2], byActor("ann"), "found by the actor it has now")
 	require.Equal(t, events[2:], byActor("erased"), "found by the actor it has now")
-	must(t, s, keycote.Batch{Events: []keycote.EventRecord{event("", "evt_4", epoch)}, Redact: []keycote.EventRecord{{ID: "evt_4", Actor: "erased"}}})
+	must(
+		t,
+		s,
+		keycote.Batch{
+			Events: []keycote.EventRecord{event("", "evt_4", epoch)},
+			Redact: []keycote.EventRecord{{ID: "evt_4", Actor: "erased"}},
+		},
+	)
 	require.Equal(t, "erased", dump(t, s).Events[3].Actor, "the Batch's own event")
 }

@@ -146,13 +146,19 @@ func feedPages(t testing.TB, s keycote.Store) {
 	for n := range batches {
 		var b keycote.Batch
 		for i := range each {
-			b.Items = append(b.Items, keycote.Item{Tenant: fmt.Sprintf("%d/%03d", n, i), Space: "job", Name: "a", Revision: 1, Body: []byte("x")})
+			b.Items = append(
+				b.Items,
+				keycote.Item{Tenant: fmt.Sprintf("%d/%03d", n, i), Space: "job", Name: "a", Revision: 1, Body: []byte("x")},
+			)
 		}
 		must(t, s, b)
 	}
 	var big keycote.Batch
 	for i := range 1_200 {
-		big.Items = append(big.Items, keycote.Item{Tenant: fmt.Sprintf("big/%04d", i), Space: "job", Name: "a", Revision: 1, Body: []byte("x")})
+		big.Items = append(
+			big.Items,
+			keycote.Item{Tenant: fmt.Sprintf("big/%04d", i), Space: "job", Name: "a", Revision: 1, Body: []byte("x")},
+		)
 	}
 	must(t, s, big, insert(record("", "key_1")))
 
@@ -207,7 +213,9 @@ func feedFollowedWhileWriting(t testing.TB, s keycote.Store) {
 			b := insert(r)
 			for n := range each {
 				b.ID = fmt.Sprint("batch ", w, " ", n)
-				b.Items = []keycote.Item{{Tenant: fmt.Sprint(w), Space: "job", Name: "a", Revision: int64(n + 1), Body: []byte("x")}}
+				b.Items = []keycote.Item{
+					{Tenant: fmt.Sprint(w), Space: "job", Name: "a", Revision: int64(n + 1), Body: []byte("x")},
+				}
 				committed <- s.Commit(t.Context(), b)
 				r = next(r)
 				b = update(r)

@@ -35,7 +35,11 @@ func itemRoundTrip(t testing.TB, s keycote.Store) {
 
 func itemRevisions(t testing.TB, s keycote.Store) {
 	put := func(revision int64, body string) error {
-		return try(t, s, keycote.Batch{Items: []keycote.Item{{Space: "job", Name: "a", Revision: revision, Body: []byte(body)}}})
+		return try(
+			t,
+			s,
+			keycote.Batch{Items: []keycote.Item{{Space: "job", Name: "a", Revision: revision, Body: []byte(body)}}},
+		)
 	}
 	requireItem := func(revision int64, body string) {
 		t.Helper()
@@ -110,7 +114,12 @@ func itemQueryNarrows(t testing.TB, s keycote.Store) {
 	require.NoError(t, err)
 	require.Empty(t, got)
 	must(t, s, keycote.Batch{Items: []keycote.Item{
-		item("acme", "job", "a", 1), item("acme", "alert", "a", 1), item("", "job", "b", 1), item("acme", "job", "b", 1), item("b", "alert", "a", 1),
+		item(
+			"acme",
+			"job",
+			"a",
+			1,
+		), item("acme", "alert", "a", 1), item("", "job", "b", 1), item("acme", "job", "b", 1), item("b", "alert", "a", 1),
 	}})
 	got, err = s.Items(t.Context(), first)
 	require.NoError(t, err)
@@ -118,7 +127,12 @@ func itemQueryNarrows(t testing.TB, s keycote.Store) {
 	got, err = s.Items(t.Context(), keycote.ItemQuery{AllTenants: true, Limit: 1000})
 	require.NoError(t, err)
 	require.Equal(t, []keycote.Item{
-		item("", "job", "b", 1), item("acme", "alert", "a", 1), item("acme", "job", "a", 1), item("acme", "job", "b", 1), item("b", "alert", "a", 1),
+		item(
+			"",
+			"job",
+			"b",
+			1,
+		), item("acme", "alert", "a", 1), item("acme", "job", "a", 1), item("acme", "job", "b", 1), item("b", "alert", "a", 1),
 	}, got, "all spaces")
 	require.Equal(t, []keycote.Item{item("acme", "job", "a", 1)},
 		itemsAll(t, s, keycote.ItemQuery{AllTenants: true, Space: "job", Name: "a"}, 10))

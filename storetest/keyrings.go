@@ -39,7 +39,11 @@ func keyringRewrapped(t testing.TB, s keycote.Store) {
 		Insert: []keycote.Record{record("acme", "key_1")},
 	}
 	require.ErrorIs(t, try(t, s, late), keycote.ErrConflict)
-	require.Empty(t, itemsAll(t, s, keycote.ItemQuery{Space: "keyring", Tenant: "acme"}, 10), "no keyring that only the old KEK opens")
+	require.Empty(
+		t,
+		itemsAll(t, s, keycote.ItemQuery{Space: "keyring", Tenant: "acme"}, 10),
+		"no keyring that only the old KEK opens",
+	)
 	requireAbsent(t, s, "acme", "key_1")
 
 	b = readRing(t, s, "", "index")
@@ -48,7 +52,14 @@ func keyringRewrapped(t testing.TB, s keycote.Store) {
 	must(t, s, late)
 
 	// The other way about: B was first, so A has not seen a keyring that it must wrap too.
-	must(t, s, keycote.Batch{Expect: []keycote.ItemRef{ringRef("", "index", 2)}, Items: []keycote.Item{ring("b", "data", 1, "made meanwhile")}})
+	must(
+		t,
+		s,
+		keycote.Batch{
+			Expect: []keycote.ItemRef{ringRef("", "index", 2)},
+			Items:  []keycote.Item{ring("b", "data", 1, "made meanwhile")},
+		},
+	)
 	wrap := keycote.Batch{
 		Expect: []keycote.ItemRef{ringRef("b", "data", 0)},
 		Items:  []keycote.Item{ring("", "index", 3, "newest KEK"), ring("acme", "data", 2, "newest KEK")},

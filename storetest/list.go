@@ -51,7 +51,10 @@ func population(t testing.TB, s keycote.Store, r *random, n int) []keycote.Recor
 		}
 	}
 	b.Insert = slices.Clone(all)
-	slices.SortFunc(b.Insert, func(x, y keycote.Record) int { return cmp.Compare(string(x.Digests[0]), string(y.Digests[0])) })
+	slices.SortFunc(
+		b.Insert,
+		func(x, y keycote.Record) int { return cmp.Compare(string(x.Digests[0]), string(y.Digests[0])) },
+	)
 	must(t, s, b)
 	slices.SortFunc(all, byRecord)
 	for i := range all {
@@ -151,7 +154,11 @@ func listFilters(t testing.TB, s keycote.Store) {
 		}
 	}
 	for range 150 { // several together, by pages, both ways
-		q := keycote.Query{Tenant: pick(r, "", "Acme", "acme", "b", "none"), AllTenants: r.chance(2), Now: hours(r.below(4) - 1)}
+		q := keycote.Query{
+			Tenant:     pick(r, "", "Acme", "acme", "b", "none"),
+			AllTenants: r.chance(2),
+			Now:        hours(r.below(4) - 1),
+		}
 		q.Filter.Newest = r.chance(2)
 		for range r.below(4) {
 			pick(r, values[pick(r, fields...)]...)(&q.Filter)
@@ -161,10 +168,36 @@ func listFilters(t testing.TB, s keycote.Store) {
 }
 
 func listSearchIsLiteral(t testing.TB, s keycote.Store) {
-	texts := []string{"100%", "100", "a_b", "axb", `a\b`, "ab", "%", "_", `\`, `\%`, `\_`, "%%", "[a]", "a*b", "a?b", "ä", "a\u0308", "a.b", "'", "a b", "ß", "ss"}
+	texts := []string{
+		"100%",
+		"100",
+		"a_b",
+		"axb",
+		`a\b`,
+		"ab",
+		"%",
+		"_",
+		`\`,
+		`\%`,
+		`\_`,
+		"%%",
+		"[a]",
+		"a*b",
+		"a?b",
+		"ä",
+		"a\u0308",
+		"a.b",
+		"'",
+		"a b",
+		"ß",
+		"ss",
+	}
 	var b keycote.Batch
 	for i, text := range texts {
-		b.Insert = append(b.Insert, record("", fmt.Sprintf("key_%02d", i), func(r *keycote.Record) { r.Search = "x" + text + "y\napp\nkc_…1234" }))
+		b.Insert = append(
+			b.Insert,
+			record("", fmt.Sprintf("key_%02d", i), func(r *keycote.Record) { r.Search = "x" + text + "y\napp\nkc_…1234" }),
+		)
 	}
 	must(t, s, b)
 	for _, text := range texts {
@@ -256,7 +289,17 @@ func listPagesWhileChanging(t testing.TB, s keycote.Store) {
 }
 
 func listPositionNeedNoRow(t testing.TB, s keycote.Store) {
-	must(t, s, insert(record("", "key_1"), record("", "key_3"), record("acme", "key_1"), record("acme", "key_3"), record("b", "key_2")))
+	must(
+		t,
+		s,
+		insert(
+			record("", "key_1"),
+			record("", "key_3"),
+			record("acme", "key_1"),
+			record("acme", "key_3"),
+			record("b", "key_2"),
+		),
+	)
 	for name, c := range map[string]struct {
 		query keycote.Query
 		want  []string
@@ -307,6 +350,12 @@ func listLimit(t testing.TB, s keycote.Store) {
 		require.NoError(t, err)
 		uses, err := s.Usage(t.Context(), keycote.UsageQuery{Limit: asked})
 		require.NoError(t, err)
-		require.Equal(t, []int{want, want, want, want}, []int{len(records), len(items), len(events), len(uses)}, "limit %d", asked)
+		require.Equal(
+			t,
+			[]int{want, want, want, want},
+			[]int{len(records), len(items), len(events), len(uses)},
+			"limit %d",
+			asked,
+		)
 	}
 }

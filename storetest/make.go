@@ -92,7 +92,13 @@ func event(tenant, id string, at time.Time, edits ...func(*keycote.EventRecord))
 	return e
 }
 
-func use(tenant, key string, version int, window time.Time, n int64, edits ...func(*keycote.UseCount)) keycote.UseCount {
+func use(
+	tenant, key string,
+	version int,
+	window time.Time,
+	n int64,
+	edits ...func(*keycote.UseCount),
+) keycote.UseCount {
 	u := keycote.UseCount{
 		Tenant: tenant, KeyID: key, Version: version, Addr: "192.0.2.0/24", Route: "GET /orders/{id}", Agent: "curl",
 		Window: window, N: n, First: window.Add(time.Second), Last: window.Add(2 * time.Second),

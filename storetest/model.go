@@ -79,8 +79,35 @@ func (w *walker) some() keycote.Record {
 }
 
 func (w *walker) vary(r *keycote.Record) {
-	r.Kind, r.Name = pick(w.random, keycote.KindAccess, keycote.KindCredential), pick(w.random, "", "A", "a", "B", "C", "D", "E", "F")
-	r.App, r.Owner, r.State = pick(w.random, "", "shop"), pick(w.random, "ann", "bob"), pick(w.random, keycote.StateActive, keycote.StateDisabled, keycote.StateRevoked)
+	r.Kind, r.Name = pick(
+		w.random,
+		keycote.KindAccess,
+		keycote.KindCredential,
+	), pick(
+		w.random,
+		"",
+		"A",
+		"a",
+		"B",
+		"C",
+		"D",
+		"E",
+		"F",
+	)
+	r.App, r.Owner, r.State = pick(
+		w.random,
+		"",
+		"shop",
+	), pick(
+		w.random,
+		"ann",
+		"bob",
+	), pick(
+		w.random,
+		keycote.StateActive,
+		keycote.StateDisabled,
+		keycote.StateRevoked,
+	)
 	r.Search = search(r.Name) + "\n" + r.App + "\n" + pick(w.random, "100%", "a_b", "")
 	r.Labels = map[string]string{"env": pick(w.random, "", "prod", "test")}
 	r.ExpiresAt, r.RotatedAt, r.Digests = pick(w.random, time.Time{}, w.at()), w.at(), w.digests()
@@ -141,10 +168,13 @@ func (w *walker) commit() {
 			}
 		case 7:
 			at := w.at()
-			b.Uses = append(b.Uses, use(w.tenant(), w.id(), 1+w.below(3), hours(w.below(20)), int64(1+w.below(5)), func(u *keycote.UseCount) {
-				u.Outcome, u.Addr = pick(w.random, "", "", keycote.ErrScope), pick(w.random, "a", "b")
-				u.First, u.Last = at, at.Add(time.Duration(w.below(1000))*time.Microsecond)
-			}))
+			b.Uses = append(
+				b.Uses,
+				use(w.tenant(), w.id(), 1+w.below(3), hours(w.below(20)), int64(1+w.below(5)), func(u *keycote.UseCount) {
+					u.Outcome, u.Addr = pick(w.random, "", "", keycote.ErrScope), pick(w.random, "a", "b")
+					u.First, u.Last = at, at.Add(time.Duration(w.below(1000))*time.Microsecond)
+				}),
+			)
 		case 8:
 			if w.chance(4) { // one moment for events and one tenant for counts: so it is certain which are the oldest
 				b.Prune = append(b.Prune, keycote.Prune{
@@ -220,15 +250,27 @@ func (w *walker) read() {
 	switch w.below(4) {
 	case 0:
 		q := keycote.EventQuery{Tenant: w.tenant(), AllTenants: w.chance(2), Filter: keycote.EventFilter{
-			KeyID: pick(w.random, "", w.id()), Actor: pick(w.random, "", "ann", "erased"), Since: pick(w.random, time.Time{}, w.at()), Newest: w.chance(2),
+			KeyID: pick(
+				w.random,
+				"",
+				w.id(),
+			), Actor: pick(w.random, "", "ann", "erased"), Since: pick(w.random, time.Time{}, w.at()), Newest: w.chance(2),
 		}}
 		require.Equal(w, matchingEvents(all.Events, q), orNil(eventsAll(w, w.s, q, 1+w.below(8))), "step %d: %+v", w.step, q)
 	case 1:
-		q := keycote.UsageQuery{Tenant: w.tenant(), AllTenants: w.chance(2), KeyID: pick(w.random, "", w.id()), Since: pick(w.random, time.Time{}, w.at())}
+		q := keycote.UsageQuery{
+			Tenant:     w.tenant(),
+			AllTenants: w.chance(2),
+			KeyID:      pick(w.random, "", w.id()),
+			Since:      pick(w.random, time.Time{}, w.at()),
+		}
 		require.Equal(w, matchingUses(all.Uses, q), orNil(usageAll(w, w.s, q, 1+w.below(8))), "step %d: %+v", w.step, q)
 	case 2:
 		q := keycote.ItemQuery{Tenant: w.tenant(), AllTenants: w.chance(2), Space: pick(w.random, "keyring", "job")}
-		want := slices.DeleteFunc(all.Items, func(i keycote.Item) bool { return i.Space != q.Space || !q.AllTenants && i.Tenant != q.Tenant })
+		want := slices.DeleteFunc(
+			all.Items,
+			func(i keycote.Item) bool { return i.Space != q.Space || !q.AllTenants && i.Tenant != q.Tenant },
+		)
 		require.Equal(w, orNil(want), orNil(itemsAll(w, w.s, q, 1+w.below(4))), "step %d: %+v", w.step, q)
 	case 3:
 		w.follow()

@@ -26,7 +26,9 @@ func (n *naive) commit(b keycote.Batch) []error {
 		return nil
 	}
 	next := naive{
-		records: slices.Clone(n.records), items: slices.Clone(n.items), events: slices.Clone(n.events), uses: slices.Clone(n.uses),
+		records: slices.Clone(
+			n.records,
+		), items: slices.Clone(n.items), events: slices.Clone(n.events), uses: slices.Clone(n.uses),
 		totals: slices.Clone(n.totals), changes: n.changes, batches: append(n.batches, b.ID),
 	}
 	faults := next.write(b)
@@ -56,7 +58,10 @@ func (n *naive) write(b keycote.Batch) (faults []error) {
 				Tenant: ref.Tenant, ID: ref.ID, Revision: ref.Revision + 1, Digests: n.records[i].Digests,
 			})
 			n.records = slices.Delete(n.records, i, i+1)
-			n.totals = slices.DeleteFunc(n.totals, func(u keycote.UseCount) bool { return u.Tenant == ref.Tenant && u.KeyID == ref.ID })
+			n.totals = slices.DeleteFunc(
+				n.totals,
+				func(u keycote.UseCount) bool { return u.Tenant == ref.Tenant && u.KeyID == ref.ID },
+			)
 		}
 	}
 	for _, r := range b.Update {
@@ -193,7 +198,11 @@ func (n *naive) prune(p keycote.Prune) {
 
 // all is what dump must find.
 func (n *naive) all() contents {
-	c := contents{Items: orNil(slices.Clone(n.items)), Events: orNil(slices.Clone(n.events)), Uses: orNil(slices.Clone(n.uses))}
+	c := contents{
+		Items:  orNil(slices.Clone(n.items)),
+		Events: orNil(slices.Clone(n.events)),
+		Uses:   orNil(slices.Clone(n.uses)),
+	}
 	for _, r := range n.records {
 		for _, u := range n.totals {
 			if u.Tenant == r.Tenant && u.KeyID == r.ID {

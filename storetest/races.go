@@ -180,8 +180,10 @@ func raceOfExpectAndItem(t testing.TB, s keycote.Store) {
 				return keycote.Batch{ID: id, Items: []keycote.Item{item("", "keyring", "index", revision+1)}}
 			}
 			return keycote.Batch{
-				ID:     id,
-				Expect: []keycote.ItemRef{{Space: "keyring", Name: "index", Revision: revision}}, Insert: []keycote.Record{record("", id)},
+				ID: id,
+				Expect: []keycote.ItemRef{
+					{Space: "keyring", Name: "index", Revision: revision},
+				}, Insert: []keycote.Record{record("", id)},
 			}
 		})
 		require.NoError(t, answers[0], "the keyring's change has no rival")
@@ -239,7 +241,12 @@ func raceOfReaders(t testing.TB, s keycote.Store) {
 		require.NotEqual(t, page[0].Digests, page[1].Digests, "half of a Batch")
 		r, err := s.Get(t.Context(), "", "key_1")
 		require.NoError(t, err)
-		require.Equal(t, fmt.Sprintf("body %d of key_1", r.Revision), string(r.Body), "columns of one revision and the body of another")
+		require.Equal(
+			t,
+			fmt.Sprintf("body %d of key_1", r.Revision),
+			string(r.Body),
+			"columns of one revision and the body of another",
+		)
 		require.Len(t, r.Digests, 1)
 	}
 }

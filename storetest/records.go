@@ -36,10 +36,24 @@ func recordRoundTrip(t testing.TB, s keycote.Store) {
 			r.Body, r.Seal = everyByte, bytes.Repeat([]byte{0}, 37)
 		}),
 		record("", "key_bare", func(r *keycote.Record) {
-			*r = keycote.Record{ID: r.ID, Kind: r.Kind, State: keycote.StateRevoked, CreatedAt: epoch, RotatedAt: epoch, Revision: 1}
+			*r = keycote.Record{
+				ID:        r.ID,
+				Kind:      r.Kind,
+				State:     keycote.StateRevoked,
+				CreatedAt: epoch,
+				RotatedAt: epoch,
+				Revision:  1,
+			}
 		}),
 		record("", "key_empty", func(r *keycote.Record) {
-			*r = keycote.Record{ID: r.ID, Kind: r.Kind, State: keycote.StateRevoked, CreatedAt: epoch, RotatedAt: epoch, Revision: 1}
+			*r = keycote.Record{
+				ID:        r.ID,
+				Kind:      r.Kind,
+				State:     keycote.StateRevoked,
+				CreatedAt: epoch,
+				RotatedAt: epoch,
+				Revision:  1,
+			}
 			r.Digests, r.Labels, r.Body, r.Seal, r.Uses = [][]byte{}, map[string]string{}, []byte{}, []byte{}, []keycote.UseCount{}
 		}),
 		record("", "key_long", func(r *keycote.Record) {
@@ -154,9 +168,13 @@ func nothingShared(t testing.TB, s keycote.Store) {
 	given, want := record("", "key_1"), record("", "key_1")
 	personal := []byte("personal")
 	e := event("", "evt_1", epoch, func(e *keycote.EventRecord) { e.Personal = personal })
-	wantUses := []keycote.UseCount{{KeyID: "key_1", Version: 1, N: 3, First: hours(0).Add(time.Second), Last: hours(0).Add(2 * time.Second)}}
+	wantUses := []keycote.UseCount{
+		{KeyID: "key_1", Version: 1, N: 3, First: hours(0).Add(time.Second), Last: hours(0).Add(2 * time.Second)},
+	}
 	must(t, s, keycote.Batch{
-		Insert: []keycote.Record{given}, Events: []keycote.EventRecord{e}, Uses: []keycote.UseCount{use("", "key_1", 1, epoch, 3)},
+		Insert: []keycote.Record{
+			given,
+		}, Events: []keycote.EventRecord{e}, Uses: []keycote.UseCount{use("", "key_1", 1, epoch, 3)},
 	})
 	spoil := func(r keycote.Record) {
 		r.Labels["team"], r.Labels["more"] = "spoilt", "x"

@@ -12,9 +12,45 @@ import (
 
 // lookalikes are texts that a database's collation may take for one, in the order of their bytes.
 var lookalikes = sorted(
-	"Acme", "Acmé", "ACME", "acme", "acme ", " acme", "acme  ", "acmé", "acme\u0301", "ss", "ß", "SS", "ẞ",
-	"i", "I", "ı", "İ", "ａ", "a", "Ａ", "ae", "æ", "ǆ", "ﬁ", "fi", "straße", "strasse", "\u200bacme", "acme\u200b", "acme\t", "acme\n",
-	"1", "01", "1.0", "1e0", "+1", "null", "NULL", "true",
+	"Acme",
+	"Acmé",
+	"ACME",
+	"acme",
+	"acme ",
+	" acme",
+	"acme  ",
+	"acmé",
+	"acme\u0301",
+	"ss",
+	"ß",
+	"SS",
+	"ẞ",
+	"i",
+	"I",
+	"ı",
+	"İ",
+	"ａ",
+	"a",
+	"Ａ",
+	"ae",
+	"æ",
+	"ǆ",
+	"ﬁ",
+	"fi",
+	"straße",
+	"strasse",
+	"\u200bacme",
+	"acme\u200b",
+	"acme\t",
+	"acme\n",
+	"1",
+	"01",
+	"1.0",
+	"1e0",
+	"+1",
+	"null",
+	"NULL",
+	"true",
 )
 
 func sorted(texts ...string) []string {
@@ -34,7 +70,10 @@ func textComparedByBytes(t testing.TB, s keycote.Store) {
 				r.App, r.Owner, r.Labels, r.Search = text, text, map[string]string{"label": text}, fmt.Sprint(i)
 			}))
 		b.Items = append(b.Items, item(text, "space", "name", 1), item("", text, "name", 1), item("", "space", text, 1))
-		b.Events = append(b.Events, event("events", text, epoch, func(e *keycote.EventRecord) { e.KeyID, e.Actor = text, text }))
+		b.Events = append(
+			b.Events,
+			event("events", text, epoch, func(e *keycote.EventRecord) { e.KeyID, e.Actor = text, text }),
+		)
 		b.Uses = append(b.Uses,
 			use("keys", text, 1, window, 1),
 			use("outcomes", "key_1", 1, window, 1, func(u *keycote.UseCount) { u.Outcome = keycote.Code(text) }),
@@ -56,13 +95,33 @@ func textComparedByBytes(t testing.TB, s keycote.Store) {
 		} {
 			require.Equal(t, []string{fmt.Sprintf("names/key_%03d", i)}, ids(listAll(t, s, q, 100)), "%s: %+v", about, q.Filter)
 		}
-		require.Equal(t, []keycote.Item{b.Items[3*i+2]}, itemsAll(t, s, keycote.ItemQuery{Space: "space", Name: text}, 100), about)
+		require.Equal(
+			t,
+			[]keycote.Item{b.Items[3*i+2]},
+			itemsAll(t, s, keycote.ItemQuery{Space: "space", Name: text}, 100),
+			about,
+		)
 		require.Equal(t, []keycote.Item{b.Items[3*i+1]}, itemsAll(t, s, keycote.ItemQuery{Space: text}, 100), about)
-		require.Equal(t, []keycote.Item{b.Items[3*i]}, itemsAll(t, s, keycote.ItemQuery{Tenant: text, Space: "space"}, 100), about)
+		require.Equal(
+			t,
+			[]keycote.Item{b.Items[3*i]},
+			itemsAll(t, s, keycote.ItemQuery{Tenant: text, Space: "space"}, 100),
+			about,
+		)
 		for _, f := range []keycote.EventFilter{{KeyID: text}, {Actor: text}} {
-			require.Equal(t, []keycote.EventRecord{b.Events[i]}, eventsAll(t, s, keycote.EventQuery{Tenant: "events", Filter: f}, 100), about)
+			require.Equal(
+				t,
+				[]keycote.EventRecord{b.Events[i]},
+				eventsAll(t, s, keycote.EventQuery{Tenant: "events", Filter: f}, 100),
+				about,
+			)
 		}
-		require.Equal(t, []keycote.UseCount{b.Uses[5*i]}, usageAll(t, s, keycote.UsageQuery{Tenant: "keys", KeyID: text}, 100), about)
+		require.Equal(
+			t,
+			[]keycote.UseCount{b.Uses[5*i]},
+			usageAll(t, s, keycote.UsageQuery{Tenant: "keys", KeyID: text}, 100),
+			about,
+		)
 	}
 
 	// The order, by pages that end between lookalikes.
@@ -112,7 +171,7 @@ func textComparedByBytes(t testing.TB, s keycote.Store) {
 var hostile = []string{
 	`'`, `''`, `"`, "`", `\`, `\\`, `\'`, `%`, `_`, `%%`, `[a-z]`, `*`, `?`, `??`, `$1`, `:name`, `@p1`, `{}`, `;`, `--`, `/*`, `*/`, `#`,
 	`'; DROP TABLE records; --`, `" OR ""="`, `' OR '1'='1`, `) OR (1=1`, `a,b`, `a b`, `a=b`, `x'00'`, `E'\x27'`, `$$`, `$tag$`,
-	"\n", "\r\n", "\t", "\x01", "\x1b[31m", "\x7f", "\u0085", "\u2028", "\u202e", "\ufeff", "\ufffd", "\U0010ffff", "👩‍👩‍👧‍👦", "‮txt", "العربية", "键",
+	"\n", "\r\n", "\t", "\x01", "\x1b[31m", "\x7f", "\u0085", "\u2028", "\u202e", "\ufeff", "\ufffd", "\U0010ffff", "👩‍👩‍👧‍👦", "العربية", "键",
 	"NaN", "-0", "1;2", "evt_", "key_", "\\x00", "\\u0000", "%00", "<script>", "${jndi:x}", "{{.}}", "%s%d%n",
 }
 
@@ -128,7 +187,14 @@ func textHostile(t testing.TB, s keycote.Store) {
 		e := event(x, x, epoch, func(e *keycote.EventRecord) {
 			e.KeyID, e.Actor, e.Action, e.Outcome, e.Body = x, x, keycote.Action(x), keycote.Code(x), []byte(x)
 		})
-		refused := use(x, x, 2, epoch, 3, func(u *keycote.UseCount) { u.Outcome, u.Addr, u.Route, u.Agent = keycote.Code(x), x, x, x })
+		refused := use(
+			x,
+			x,
+			2,
+			epoch,
+			3,
+			func(u *keycote.UseCount) { u.Outcome, u.Addr, u.Route, u.Agent = keycote.Code(x), x, x, x },
+		)
 		used := use(x, x, 1, epoch, 2)
 		must(t, s, keycote.Batch{
 			ID: "batch " + x, Insert: []keycote.Record{r}, Items: []keycote.Item{it}, Events: []keycote.EventRecord{e},
@@ -136,7 +202,10 @@ func textHostile(t testing.TB, s keycote.Store) {
 		})
 		must(t, s, keycote.Batch{ID: "batch " + x, Uses: []keycote.UseCount{used}}) // known already
 		requireRecord(t, s, r, about)
-		q := keycote.Query{Tenant: x, Filter: keycote.Filter{Name: x, App: x, Owner: x, Search: search(x), Labels: map[string]string{x: x}}}
+		q := keycote.Query{
+			Tenant: x,
+			Filter: keycote.Filter{Name: x, App: x, Owner: x, Search: search(x), Labels: map[string]string{x: x}},
+		}
 		listed := listAll(t, s, q, 10)
 		require.Equal(t, []string{x + "/" + x}, ids(listed), about)
 		require.Len(t, listed[0].Uses, 1, about)
@@ -145,7 +214,14 @@ func textHostile(t testing.TB, s keycote.Store) {
 		f := keycote.EventFilter{KeyID: x, Actor: x, Action: keycote.Action(x)}
 		require.Equal(t, []keycote.EventRecord{e}, eventsAll(t, s, keycote.EventQuery{Tenant: x, Filter: f}, 10), about)
 		require.Equal(t, []keycote.UseCount{used, refused}, usageAll(t, s, keycote.UsageQuery{Tenant: x, KeyID: x}, 1), about)
-		err := try(t, s, keycote.Batch{Expect: []keycote.ItemRef{{Tenant: x, Space: x, Name: x, Revision: 1}}, Update: []keycote.Record{next(r)}})
+		err := try(
+			t,
+			s,
+			keycote.Batch{
+				Expect: []keycote.ItemRef{{Tenant: x, Space: x, Name: x, Revision: 1}},
+				Update: []keycote.Record{next(r)},
+			},
+		)
 		require.NoError(t, err, about)
 	}
 	n := len(hostile)

@@ -15,7 +15,12 @@ func nameUnique(t testing.TB, s keycote.Store) {
 
 	requireTaken(t, "name", try(t, s, insert(record("acme", "key_3", named("Billing")))), "by an insert")
 	requireTaken(t, "name", try(t, s, update(next(second, named("Billing")))), "by an update")
-	requireTaken(t, "name", try(t, s, insert(record("acme", "key_3", named("X")), record("acme", "key_4", named("X")))), "within a batch")
+	requireTaken(
+		t,
+		"name",
+		try(t, s, insert(record("acme", "key_3", named("X")), record("acme", "key_4", named("X")))),
+		"within a batch",
+	)
 	requireTaken(t, "name", try(t, s, update(next(first, named("X")), next(second, named("X")))), "by two updates")
 	both := update(next(first, named("X")))
 	both.Insert = []keycote.Record{record("acme", "key_3", named("X"))}
@@ -89,7 +94,12 @@ func digestUnique(t testing.TB, s keycote.Store) {
 		requireTaken(t, "secret", try(t, s, update(next(two, digests(two.Digests[0], d)))), "by an update that adds")
 	}
 	c := digest("c")
-	requireTaken(t, "secret", try(t, s, insert(record("", "key_3", digests(c)), record("", "key_4", digests(c)))), "by two inserts")
+	requireTaken(
+		t,
+		"secret",
+		try(t, s, insert(record("", "key_3", digests(c)), record("", "key_4", digests(c)))),
+		"by two inserts",
+	)
 	requireTaken(t, "secret", try(t, s, update(next(one, digests(c)), next(two, digests(c)))), "by two updates")
 	both := update(next(one, digests(a, c)))
 	both.Insert = []keycote.Record{record("", "key_3", digests(c))}

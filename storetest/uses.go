@@ -52,16 +52,39 @@ func useAddsUp(t testing.TB, s keycote.Store) {
 		must(t, s, counts(step.add...))
 		require.Equal(t, []keycote.UseCount{step.want}, usageAll(t, s, keycote.UsageQuery{}, 10), step.name)
 	}
-	others := []keycote.UseCount{u(1, 0, 1), u(1, 0, 1), u(1, 0, 1), u(1, 0, 1), u(1, 0, 1), u(1, 0, 1), u(1, 0, 1), u(1, 0, 1)}
+	others := []keycote.UseCount{
+		u(1, 0, 1),
+		u(1, 0, 1),
+		u(1, 0, 1),
+		u(1, 0, 1),
+		u(1, 0, 1),
+		u(1, 0, 1),
+		u(1, 0, 1),
+		u(1, 0, 1),
+	}
 	others[0].Tenant, others[1].KeyID, others[2].Version, others[3].Outcome = "acme", "key_2", 2, keycote.ErrScope
 	others[4].Addr, others[5].Route, others[6].Agent, others[7].Window = "", "", "", hours(1)
 	must(t, s, counts(others...))
-	require.Len(t, usageAll(t, s, keycote.UsageQuery{AllTenants: true}, 100), 1+len(others), "rows that differ in anything else are rows of their own")
-	require.Equal(t, u(1<<40+19, 0, 50), usageAll(t, s, keycote.UsageQuery{KeyID: "key_1", Until: hours(1)}, 100)[3], "and leave this one alone")
+	require.Len(
+		t,
+		usageAll(t, s, keycote.UsageQuery{AllTenants: true}, 100),
+		1+len(others),
+		"rows that differ in anything else are rows of their own",
+	)
+	require.Equal(
+		t,
+		u(1<<40+19, 0, 50),
+		usageAll(t, s, keycote.UsageQuery{KeyID: "key_1", Until: hours(1)}, 100)[3],
+		"and leave this one alone",
+	)
 }
 
 func useTotals(t testing.TB, s keycote.Store) {
-	r := record("acme", "key_1", func(r *keycote.Record) { r.Uses = []keycote.UseCount{use("acme", "key_1", 9, epoch, 99)} })
+	r := record(
+		"acme",
+		"key_1",
+		func(r *keycote.Record) { r.Uses = []keycote.UseCount{use("acme", "key_1", 9, epoch, 99)} },
+	)
 	must(t, s, insert(r, record("acme", "key_2"), record("other", "key_1")))
 	requireUses := func(about string, want ...keycote.UseCount) {
 		t.Helper()
@@ -79,10 +102,21 @@ func useTotals(t testing.TB, s keycote.Store) {
 	requireUses("refusals do not count")
 
 	other := func(u *keycote.UseCount) { u.Addr, u.Route, u.Agent = "198.51.100.0/24", "other", "other" }
-	must(t, s,
-		counts(use("acme", "key_1", 2, hours(4), 2), use("acme", "key_1", 1, hours(5), 3), use("acme", "key_1", 1, hours(3), 4)),
+	must(
+		t,
+		s,
+		counts(
+			use("acme", "key_1", 2, hours(4), 2),
+			use("acme", "key_1", 1, hours(5), 3),
+			use("acme", "key_1", 1, hours(3), 4),
+		),
 		counts(use("acme", "key_1", 1, hours(4), 1, other), use("acme", "key_1", 1, hours(9), 7, refuse)),
-		counts(use("acme", "key_2", 1, hours(1), 50), use("other", "key_1", 1, hours(1), 60), use("acme", "", 0, hours(1), 70)))
+		counts(
+			use("acme", "key_2", 1, hours(1), 50),
+			use("other", "key_1", 1, hours(1), 60),
+			use("acme", "", 0, hours(1), 70),
+		),
+	)
 	one := total(1, 8, hours(3).Add(time.Second), hours(5).Add(2*time.Second))
 	two := total(2, 2, hours(4).Add(time.Second), hours(4).Add(2*time.Second))
 	requireUses("by version, over windows, addresses and routes", one, two)
@@ -105,7 +139,11 @@ func useWithoutRecord(t testing.TB, s keycote.Store) {
 	require.Len(t, got.Uses, 1)
 	require.EqualValues(t, 3, got.Uses[0].N, "a count that came before its record")
 	must(t, s, remove(r), counts(use("", "key_1", 1, hours(2), 4), use("", "key_never", 1, hours(3), 5)))
-	want := []keycote.UseCount{use("", "key_1", 1, hours(1), 1), use("", "key_1", 1, hours(2), 6), use("", "key_never", 1, hours(3), 5)}
+	want := []keycote.UseCount{
+		use("", "key_1", 1, hours(1), 1),
+		use("", "key_1", 1, hours(2), 6),
+		use("", "key_never", 1, hours(3), 5),
+	}
 	require.Equal(t, want, usageAll(t, s, keycote.UsageQuery{}, 10), "counts of what is gone, or never was, are kept")
 	require.Empty(t, dump(t, s).Records)
 }
@@ -117,10 +155,32 @@ func usePopulation(t testing.TB, s keycote.Store) []keycote.UseCount {
 	var all []keycote.UseCount
 	seen := map[keycote.UseCount]bool{}
 	for len(all) < 80 {
-		u := use(pick(r, "", "Acme", "acme"), pick(r, "", "key_1", "key_2", "KEY_1"), r.below(12), hours(r.below(3)), 1, func(u *keycote.UseCount) {
-			u.Outcome = pick(r, "", "", keycote.ErrExpired, keycote.ErrScope)
-			u.Addr, u.Route, u.Agent = pick(r, "", "192.0.2.0/24", "10.0.0.0/8"), pick(r, "", "a", "B"), pick(r, "", "curl", "Curl")
-		})
+		u := use(
+			pick(r, "", "Acme", "acme"),
+			pick(r, "", "key_1", "key_2", "KEY_1"),
+			r.below(12),
+			hours(r.below(3)),
+			1,
+			func(u *keycote.UseCount) {
+				u.Outcome = pick(r, "", "", keycote.ErrExpired, keycote.ErrScope)
+				u.Addr, u.Route, u.Agent = pick(
+					r,
+					"",
+					"192.0.2.0/24",
+					"10.0.0.0/8",
+				), pick(
+					r,
+					"",
+					"a",
+					"B",
+				), pick(
+					r,
+					"",
+					"curl",
+					"Curl",
+				)
+			},
+		)
 		if !seen[u] {
 			seen[u] = true
 			all = append(all, u)
@@ -135,9 +195,19 @@ func usePopulation(t testing.TB, s keycote.Store) []keycote.UseCount {
 }
 
 func byUse(x, y keycote.UseCount) int {
-	return cmp.Or(x.Window.Compare(y.Window), cmp.Compare(x.KeyID, y.KeyID), cmp.Compare(x.Version, y.Version),
-		cmp.Compare(x.Outcome, y.Outcome), cmp.Compare(x.Addr, y.Addr), cmp.Compare(x.Route, y.Route), cmp.Compare(x.Agent, y.Agent),
-		cmp.Compare(x.Tenant, y.Tenant))
+	return cmp.Or(
+		x.Window.Compare(y.Window),
+		cmp.Compare(x.KeyID, y.KeyID),
+		cmp.Compare(x.Version, y.Version),
+		cmp.Compare(
+			x.Outcome,
+			y.Outcome,
+		),
+		cmp.Compare(x.Addr, y.Addr),
+		cmp.Compare(x.Route, y.Route),
+		cmp.Compare(x.Agent, y.Agent),
+		cmp.Compare(x.Tenant, y.Tenant),
+	)
 }
 
 // matchingUses is what Usage must answer, all pages together.
@@ -167,7 +237,12 @@ func usagePages(t testing.TB, s keycote.Store) {
 	after.Agent += "\x01"
 	got, err = s.Usage(t.Context(), keycote.UsageQuery{AllTenants: true, After: after, Limit: 1000})
 	require.NoError(t, err)
-	require.Equal(t, all[slices.IndexFunc(all, func(u keycote.UseCount) bool { return byUse(u, after) > 0 }):], got, "a position that is no row")
+	require.Equal(
+		t,
+		all[slices.IndexFunc(all, func(u keycote.UseCount) bool { return byUse(u, after) > 0 }):],
+		got,
+		"a position that is no row",
+	)
 }
 
 func usageFilters(t testing.TB, s keycote.Store) {
@@ -235,15 +310,31 @@ func pruneBounds(t testing.TB, s keycote.Store) {
 		require.Equal(t, [][]int{from(step.events), from(step.uses), from(step.acmeEvs), from(step.acmeUse)},
 			[][]int{events, uses, acmeEvents, acmeUses}, step.name)
 	}
-	must(t, s, keycote.Batch{Prune: []keycote.Prune{{EventsBefore: hours(100), Limit: 100}, {Tenant: "acme", UsesBefore: hours(100), Limit: 100}}})
+	must(
+		t,
+		s,
+		keycote.Batch{
+			Prune: []keycote.Prune{{EventsBefore: hours(100), Limit: 100}, {Tenant: "acme", UsesBefore: hours(100), Limit: 100}},
+		},
+	)
 	events, uses := left("")
 	acmeEvents, acmeUses := left("acme")
-	require.Equal(t, [][]int{nil, from(8), from(7), nil}, [][]int{events, uses, acmeEvents, acmeUses}, "several in a batch")
+	require.Equal(
+		t,
+		[][]int{nil, from(8), from(7), nil},
+		[][]int{events, uses, acmeEvents, acmeUses},
+		"several in a batch",
+	)
 }
 
 func pruneKeepsTotals(t testing.TB, s keycote.Store) {
 	r := record("", "key_1")
-	must(t, s, insert(r), counts(use("", "key_1", 1, hours(1), 5), use("", "key_1", 1, hours(2), 6), use("", "key_1", 2, hours(3), 7)))
+	must(
+		t,
+		s,
+		insert(r),
+		counts(use("", "key_1", 1, hours(1), 5), use("", "key_1", 1, hours(2), 6), use("", "key_1", 2, hours(3), 7)),
+	)
 	before := get(t, s, "key_1").Uses
 	require.Len(t, before, 2)
 	must(t, s, keycote.Batch{Prune: []keycote.Prune{{UsesBefore: hours(3), Limit: 100}}})
