@@ -188,15 +188,12 @@ func (m *Manager) open(ctx context.Context, rec *record) (Secret, error) {
 // keep seals a credential's value into v. The first credential of a tenant makes its keyring.
 func (c *change) keep(v *version, secret Secret) error {
 	ring, err := c.dataRing(c.ctx, false)
+	if err == nil && ring == nil {
+		ring, err = c.firstRing()
+	}
 	switch {
 	case err != nil:
 		return err
-	case ring == nil:
-		var item Item
-		if ring, item, err = c.rings.keks.create(c.ctx, c.tenant, ringData); err != nil {
-			return fmt.Errorf("the tenant's keyring could not be made: %w", err)
-		}
-		c.made, c.items = ring, append(c.items, item)
 	case ring.shredded:
 		return ErrShredded
 	}
@@ -212,6 +209,28 @@ func (c *change) keep(v *version, secret Secret) error {
 	}
 	v.source, v.sealed, v.hint = sourceGiven, string(sealed), hintOf(value, "")
 	return nil
+}
+
+// firstRing makes the keyring of a tenant that has no credential yet. One that has was robbed of it: a new keyring would
+// let that pass, and stand in the way of the old one when it is brought back.
+func (c *change) firstRing() (*keyring, error) {
+	there, err := c.store.List(c.ctx, Query{Tenant: c.tenant, Filter: Filter{Kind: KindCredential}, Now: c.now, Limit: 1})
+	if err != nil {
+		return nil, storeAnswer(err)
+	}
+	if len(there) > 0 {
+		ring, err := c.dataRing(c.ctx, true) // whoever made the credential since we looked made the keyring, too
+		if err == nil && ring == nil {
+			err = &Error{Code: ErrTampered, Err: errors.New("the tenant has credentials and no keyring")}
+		}
+		return ring, err
+	}
+	ring, item, err := c.rings.keks.create(c.ctx, c.tenant, ringData)
+	if err != nil {
+		return nil, fmt.Errorf("the tenant's keyring could not be made: %w", err)
+	}
+	c.made, c.items = ring, append(c.items, item)
+	return ring, nil
 }
 
 // dataRing returns the keyring of the view's tenant, nil when it has none: as the store has it now, or as it was last
