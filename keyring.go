@@ -153,6 +153,9 @@ func (k *keks) open(ctx context.Context, item Item) (*keyring, error) {
 	if !shredded.IsZero() {
 		return &keyring{ref: ref, shredded: true}, nil
 	}
+	if len(wraps) == 0 {
+		return nil, errMalformed // for nobody, and not shredded
+	}
 	failure := error(&errNoKEK{item.Name, kekNames(wraps, func(w wrap) string { return w.kek }), k.names()})
 	for _, kek := range append([]KEK{k.primary}, k.retired...) {
 		for i, w := range wraps {
