@@ -268,7 +268,10 @@ func (k *spyKEK) DecryptWithContext(ctx context.Context, ciphertext, ad []byte) 
 	return k.KEK.DecryptWithContext(ctx, ciphertext, ad)
 }
 
-var errKMSAway = errors.New("kms: connection refused")
+var (
+	errKMSAway = errors.New("kms: connection refused")
+	errDriver  = errors.New("driver: bad connection")
+)
 
 // rig is a Manager over a vault, with a clock and a KEK.
 type rig struct {
