@@ -193,8 +193,9 @@ func (m *Manager) page(ctx context.Context, q Query) ([]*Key, error) {
 }
 
 // Events yields what was done, oldest first unless f says otherwise. An event that was changed behind the library's back
-// is yielded as its ID with [ErrTampered], and the sequence goes on; any other error ends it: [ErrForbidden] when
-// Authorize refuses ActionEvents, [ErrInvalid] for an After that is no event's id, [ErrUnavailable].
+// is yielded as its ID with [ErrTampered], one that a newer Keycote has made with [ErrUnavailable], and the sequence goes
+// on. Any other error ends it: [ErrForbidden] when Authorize refuses ActionEvents, [ErrInvalid]
+// for an After that is no event's id, [ErrUnavailable].
 func (m *Manager) Events(ctx context.Context, f EventFilter) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		err := m.mayReadEvents(ctx, f)
