@@ -114,7 +114,7 @@ func (r *rings) createRoots(ctx context.Context, store Store) error {
 		batch.Items = append(batch.Items, item)
 	}
 	err := commitBatch(ctx, store, batch)
-	if errors.Is(err, ErrConflict) {
+	if errors.Is(err, errLost) {
 		return nil // another process made them
 	}
 	return err
