@@ -46,9 +46,9 @@ const whole = 9
 // fill gives the store enough rows for statistics to mean something.
 func fill(t testing.TB, store keycote.Store) {
 	t.Helper()
-	for tenant := range 4 {
+	for tenant := range 3 {
 		b := keycote.Batch{ID: fmt.Sprintf("fill %d", tenant)}
-		for i := range 100 {
+		for i := range 40 {
 			r := record(fmt.Sprintf("tenant %d", tenant), fmt.Sprintf("key %03d", i))
 			r.App, r.Owner = fmt.Sprintf("app %d", i%7), fmt.Sprintf("owner %d", i%3)
 			b.Insert = append(b.Insert, r)

@@ -210,7 +210,7 @@ func TestLikeMemstore(t *testing.T) {
 	_, memAt, err := mem.Changes(ctx, "")
 	require.NoError(t, err)
 	done, nonEmpty := map[string]int{}, 0
-	for range 500 {
+	for range 250 {
 		b := w.commit(mem, t)
 		want := outcome(mem.Commit(ctx, b))
 		require.Equal(t, want, outcome(sqlite.Commit(ctx, b)), "%+v", b)
@@ -255,6 +255,6 @@ func TestLikeMemstore(t *testing.T) {
 	for _, code := range []string{"", "conflict", "not_found", "name: exists", "secret: exists"} {
 		require.NotZero(t, done[code], "outcome %q", code)
 	}
-	require.Greater(t, nonEmpty, 300)
-	ran("SQLite (modernc, file, WAL)", "like memstore")
+	require.Greater(t, nonEmpty, 100)
+	ran(modernc, "like memstore")
 }

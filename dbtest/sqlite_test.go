@@ -12,6 +12,9 @@ import (
 	"github.com/keycote/keycote/sqlstore"
 )
 
+// modernc is how the last line of a run names the database of openFile.
+const modernc = "SQLite (modernc.org/sqlite, a file in WAL mode)"
+
 // dsn is what the package comment of sqlstore recommends.
 func dsn(path string) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() +

@@ -161,40 +161,41 @@ func TestFeedRetention(t *testing.T) {
 		require.NoError(t, db.QueryRowContext(ctx, "SELECT MIN(n), MAX(n) FROM keycote_feed").Scan(&first, &last))
 		return first, last
 	}
+	// changes adds n of them by SQL, and grow one by Commit behind each 255 of these, so that each Commit sweeps.
+	changes := func(n int) {
+		exec(fmt.Sprintf("WITH RECURSIVE k (n) AS (SELECT n + 1 FROM keycote_head UNION ALL SELECT n + 1 FROM k WHERE n < (SELECT n + %d FROM keycote_head))"+
+			" INSERT INTO keycote_feed (n, mark, at, tenant, id, space, revision)"+
+			" SELECT n, 'mark', CAST(strftime('%%s', 'now') AS INTEGER) * 1000000, '', '', 's', 0 FROM k", n))
+		exec(fmt.Sprintf("UPDATE keycote_head SET n = n + %d", n))
+	}
 	revision := int64(0)
-	grow := func(batches int) {
-		for range batches {
-			b := keycote.Batch{}
+	grow := func(commits int) {
+		for range commits {
+			changes(255)
 			revision++
-			for i := range 50 {
-				b.Items = append(b.Items, keycote.Item{Space: "s", Name: fmt.Sprint(i), Revision: revision, Body: []byte("x")})
-			}
-			require.NoError(t, store.Commit(ctx, b))
+			require.NoError(t, store.Commit(ctx, keycote.Batch{Items: []keycote.Item{
+				{Space: "s", Name: "n", Revision: revision, Body: []byte("x")}}}))
 		}
 	}
-	const old = 15000
-	exec("WITH RECURSIVE k (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM k WHERE n < 15000)" +
-		" INSERT INTO keycote_feed (n, mark, at, tenant, id, space, revision)" +
-		" SELECT n, 'mark', CAST(strftime('%s', 'now') AS INTEGER) * 1000000, '', '', 's', 0 FROM k")
-	exec("UPDATE keycote_head SET n = 15000")
-
-	grow(10)
+	const old = 59 * 256 // the commits of grow then end a stretch of the feed
+	changes(old)
+	grow(3)
 	_, _, err = store.Changes(ctx, start)
 	require.NoError(t, err, "all of it is young")
 
 	exec("UPDATE keycote_feed SET at = at - 601000000 WHERE n <> 3000")
-	grow(80)
+	grow(10)
 	first, last := edge()
-	require.EqualValues(t, old+90*50, last)
+	require.EqualValues(t, old+13*256, last)
 	require.EqualValues(t, 3000, first, "who stands on a young entry would miss the older ones behind it")
 	_, _, err = store.Changes(ctx, start)
 	require.ErrorIs(t, err, keycote.ErrNotFound)
-	changes, _, err := store.Changes(ctx, "3000.mark")
+	page, _, err := store.Changes(ctx, "3000.mark")
 	require.NoError(t, err)
-	require.Len(t, changes, 1000)
+	require.Len(t, page, 1000)
 
-	exec("UPDATE keycote_feed SET at = at - 601000000 WHERE n = 3000")
-	grow(120)
+	exec("UPDATE keycote_feed SET at = at - 601000000")
+	grow(30)
 	first, last = edge()
 	require.GreaterOrEqual(t, last-first, int64(10000))
 	require.Less(t, last-first, int64(10000+600))

@@ -24,6 +24,8 @@ func (s *Store) Commit(ctx context.Context, b keycote.Batch) error {
 		return err
 	}
 	err := s.write(ctx, func(x session) error {
+		x.repeated = repeated{}
+		defer func() { _ = x.repeated.close() }()
 		return (&commit{session: x, ctx: ctx, b: b, sweeps: s.sweeps}).apply()
 	})
 	if err == errRepeated { // and not joined with a failure to take it back

@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"strconv"
 	"strings"
@@ -92,78 +91,4 @@ func (d *dialect) text(statement string) string {
 		b.WriteString(strconv.Itoa(n))
 	}
 	return b.String()
-}
-
-// querier is what a pool, a connection and a transaction have in common.
-type querier interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-// session runs statements of one dialect. With whole set, which is so inside a transaction of an uncancelled dialect, a
-// statement runs to its end and the context is asked in between: SQLite answers an interrupt by rolling the whole
-// transaction back, a host's own too, and database/sql would let the statements that follow commit one by one.
-type session struct {
-	d     *dialect
-	q     querier
-	whole bool
-}
-
-func (x session) exec(ctx context.Context, statement string, args ...any) (int64, error) {
-	if x.whole {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		ctx = context.WithoutCancel(ctx)
-	}
-	res, err := x.q.ExecContext(ctx, x.d.text(statement), args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
-}
-
-func (x session) query(ctx context.Context, each func(*sql.Rows) error, statement string, args ...any) error {
-	if x.whole {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		ctx = context.WithoutCancel(ctx)
-	}
-	rows, err := x.q.QueryContext(ctx, x.d.text(statement), args...)
-	if err != nil {
-		return err
-	}
-	return drain(rows, each)
-}
-
-// one reads the first row into dest and says whether there was one.
-func (x session) one(ctx context.Context, dest []any, statement string, args ...any) (bool, error) {
-	found := false
-	err := x.query(ctx, func(rows *sql.Rows) error {
-		if found {
-			return nil
-		}
-		found = true
-		return rows.Scan(dest...)
-	}, statement, args...)
-	return found, err
-}
-
-func drain(rows *sql.Rows, each func(*sql.Rows) error) error {
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		if err := each(rows); err != nil {
-			return err
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	return rows.Close()
-}
-
-// marks returns n parameters: "?, ?, ?".
-func marks(n int) string {
-	return strings.TrimSuffix(strings.Repeat("?, ", n), ", ")
 }

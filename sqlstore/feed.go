@@ -80,18 +80,19 @@ func (c *commit) sweep(head int64) error {
 // Changes returns what was committed after a position, at most 1,000 changes, and the position of the last of them.
 // [keycote.ErrNotFound] when the feed has no such position, or no longer.
 func (s *Store) Changes(ctx context.Context, after string) ([]keycote.Change, string, error) {
-	x := s.reader()
 	if after == "" {
-		var n int64
-		var mark string
-		found, err := x.one(ctx, []any{&n, &mark}, presentStatement)
-		if err == nil && !found {
+		present := ""
+		err := s.read(ctx, func(rows *sql.Rows) error {
+			var n int64
+			var mark string
+			err := rows.Scan(&n, &mark)
+			present = position(n, mark)
+			return err
+		}, nil, presentStatement)
+		if err == nil && present == "" {
 			err = errHeadless
 		}
-		if err != nil {
-			return nil, "", contextual(ctx, err)
-		}
-		return nil, position(n, mark), nil
+		return nil, present, err
 	}
 	from, ok := number(after)
 	if !ok {
@@ -100,7 +101,7 @@ func (s *Store) Changes(ctx context.Context, after string) ([]keycote.Change, st
 	// The entry at the position is read along with those behind it: nothing can be removed in between.
 	var out []keycote.Change
 	known, reached := false, after
-	err := x.query(ctx, func(rows *sql.Rows) error {
+	err := s.read(ctx, func(rows *sql.Rows) error {
 		var ch keycote.Change
 		var n int64
 		var mark string
@@ -117,10 +118,10 @@ func (s *Store) Changes(ctx context.Context, after string) ([]keycote.Change, st
 		out = append(out, ch)
 		reached = position(n, mark)
 		return err
-	}, changesStatement, from)
+	}, nil, changesStatement, from)
 	switch {
 	case err != nil:
-		return nil, "", contextual(ctx, err)
+		return nil, "", err
 	case !known:
 		return nil, "", keycote.ErrNotFound
 	}

@@ -60,15 +60,15 @@ func (p *page) statement(columns, from string, order []string, newest bool, limi
 func (s *Store) List(ctx context.Context, q keycote.Query) ([]keycote.Record, error) {
 	statement, args := listStatement(s.d, q)
 	var out []keycote.Record
-	err := s.reader().query(ctx, func(rows *sql.Rows) error {
+	err := s.read(ctx, func(rows *sql.Rows) error {
 		r, err := scanRecord(rows)
 		if err == nil {
 			out = append(out, r)
 		}
 		return err
-	}, statement, args...)
+	}, nil, statement, args...)
 	if err != nil {
-		return nil, contextual(ctx, err)
+		return nil, err
 	}
 	return out, nil
 }
@@ -146,16 +146,16 @@ func (p *page) times(f keycote.Filter) {
 func (s *Store) Items(ctx context.Context, q keycote.ItemQuery) ([]keycote.Item, error) {
 	statement, args := itemsStatement(s.d, q)
 	var out []keycote.Item
-	err := s.reader().query(ctx, func(rows *sql.Rows) error {
+	err := s.read(ctx, func(rows *sql.Rows) error {
 		var i keycote.Item
 		err := rows.Scan(&i.Tenant, &i.Space, &i.Name, &i.Revision, &i.Body)
 		if err == nil {
 			out = append(out, i)
 		}
 		return err
-	}, statement, args...)
+	}, nil, statement, args...)
 	if err != nil {
-		return nil, contextual(ctx, err)
+		return nil, err
 	}
 	return out, nil
 }

@@ -11,7 +11,7 @@ import (
 func (s *Store) Events(ctx context.Context, q keycote.EventQuery) ([]keycote.EventRecord, error) {
 	statement, args := eventsStatement(s.d, q)
 	var out []keycote.EventRecord
-	err := s.reader().query(ctx, func(rows *sql.Rows) error {
+	err := s.read(ctx, func(rows *sql.Rows) error {
 		var e keycote.EventRecord
 		var at int64
 		err := rows.Scan(&e.Tenant, &e.ID, &e.KeyID, &e.Actor, &e.Action, &e.Outcome, &at, &e.Body, &e.Seal, &e.Personal)
@@ -20,9 +20,9 @@ func (s *Store) Events(ctx context.Context, q keycote.EventQuery) ([]keycote.Eve
 			out = append(out, e)
 		}
 		return err
-	}, statement, args...)
+	}, nil, statement, args...)
 	if err != nil {
-		return nil, contextual(ctx, err)
+		return nil, err
 	}
 	return out, nil
 }
@@ -59,7 +59,7 @@ func eventsStatement(d *dialect, q keycote.EventQuery) (string, []any) {
 func (s *Store) Usage(ctx context.Context, q keycote.UsageQuery) ([]keycote.UseCount, error) {
 	statement, args := usageStatement(s.d, q)
 	var out []keycote.UseCount
-	err := s.reader().query(ctx, func(rows *sql.Rows) error {
+	err := s.read(ctx, func(rows *sql.Rows) error {
 		var u keycote.UseCount
 		var window, first, last int64
 		err := rows.Scan(&u.Tenant, &window, &u.KeyID, &u.Version, &u.Outcome, &u.Addr, &u.Route, &u.Agent, &u.N, &first, &last)
@@ -68,9 +68,9 @@ func (s *Store) Usage(ctx context.Context, q keycote.UsageQuery) ([]keycote.UseC
 			out = append(out, u)
 		}
 		return err
-	}, statement, args...)
+	}, nil, statement, args...)
 	if err != nil {
-		return nil, contextual(ctx, err)
+		return nil, err
 	}
 	return out, nil
 }

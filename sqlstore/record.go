@@ -117,38 +117,19 @@ func getStatement(d *dialect) string {
 
 // Get returns one record, as it was at one moment, with its totals; [keycote.ErrNotFound].
 func (s *Store) Get(ctx context.Context, tenant, id string) (keycote.Record, error) {
-	rows, err := s.rows(ctx, s.get, func() string { return getStatement(s.d) }, tenant, id)
-	if err != nil {
-		return keycote.Record{}, contextual(ctx, err)
-	}
 	var found []keycote.Record
-	err = drain(rows, func(rows *sql.Rows) error {
+	err := s.read(ctx, func(rows *sql.Rows) error {
 		r, err := scanRecord(rows)
 		found = append(found, r)
 		return err
-	})
+	}, s.get, s.getText, tenant, id)
 	switch {
 	case err != nil:
-		return keycote.Record{}, contextual(ctx, err)
+		return keycote.Record{}, err
 	case len(found) == 0:
 		return keycote.Record{}, keycote.ErrNotFound
 	}
 	return found[0], nil
-}
-
-// rows runs a prepared statement, or in a view, and for a statement that is not prepared, its text.
-func (s *Store) rows(ctx context.Context, prepared *sql.Stmt, text func() string, args ...any) (*sql.Rows, error) {
-	if s.tx == nil && prepared != nil {
-		return prepared.QueryContext(ctx, args...)
-	}
-	x := s.reader()
-	if x.whole {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		ctx = context.WithoutCancel(ctx)
-	}
-	return x.q.QueryContext(ctx, s.d.text(text()), args...)
 }
 
 // lookupStatement starts at the digests, so that the size of the store does not matter.
@@ -164,20 +145,20 @@ func (s *Store) Lookup(ctx context.Context, digests [][]byte) (keycote.Record, e
 		return keycote.Record{}, keycote.ErrNotFound
 	}
 	var prepared *sql.Stmt
+	statement := ""
 	if len(digests) <= maxPrepared {
 		prepared = s.lookup[len(digests)-1]
+	}
+	if prepared == nil {
+		statement = lookupStatement(len(digests))
 	}
 	args := make([]any, len(digests))
 	for i, d := range digests {
 		args[i] = d
 	}
-	rows, err := s.rows(ctx, prepared, func() string { return lookupStatement(len(digests)) }, args...)
-	if err != nil {
-		return keycote.Record{}, contextual(ctx, err)
-	}
 	var found keycote.Record
 	n := 0
-	err = drain(rows, func(rows *sql.Rows) error {
+	err := s.read(ctx, func(rows *sql.Rows) error {
 		var r keycote.Record
 		if err := rows.Scan(&r.Tenant, &r.ID, &r.Body, &r.Seal); err != nil {
 			return err
@@ -187,10 +168,10 @@ func (s *Store) Lookup(ctx context.Context, digests [][]byte) (keycote.Record, e
 			n++
 		}
 		return nil
-	})
+	}, prepared, statement, args...)
 	switch {
 	case err != nil:
-		return keycote.Record{}, contextual(ctx, err)
+		return keycote.Record{}, err
 	case n == 0:
 		return keycote.Record{}, keycote.ErrNotFound
 	case n > 1:

@@ -9,8 +9,8 @@ import (
 	"github.com/keycote/keycote"
 )
 
-// Store is a [keycote.Store] on an SQL database. It is safe for concurrent use; a view that [Store.Tx] returns is as
-// safe as the transaction it stands in. The zero Store is not usable.
+// Store is a [keycote.Store] on an SQL database. It is safe for concurrent use, and so is a view that [Store.Tx] returns:
+// its calls wait for each other. The zero Store is not usable.
 type Store struct {
 	db   *sql.DB
 	d    *dialect
@@ -22,8 +22,9 @@ type Store struct {
 	sweeps *atomic.Uint32 // counts commits, for commit.forget
 
 	// The statements of the hot path, prepared; lookup by the number of digests less one.
-	get    *sql.Stmt
-	lookup [maxPrepared]*sql.Stmt
+	get     *sql.Stmt
+	getText string
+	lookup  [maxPrepared]*sql.Stmt
 }
 
 // maxPrepared digests have a prepared statement: a value of issued form has one, any other two for each index key.
@@ -41,7 +42,7 @@ func New(ctx context.Context, db *sql.DB, d Dialect) (*Store, error) {
 	if err := checkSchema(ctx, session{d: dia, q: db}); err != nil {
 		return nil, contextual(ctx, err)
 	}
-	s := &Store{db: db, d: dia, turn: make(chan struct{}, 1), sweeps: new(atomic.Uint32)}
+	s := &Store{db: db, d: dia, turn: make(chan struct{}, 1), sweeps: new(atomic.Uint32), getText: getStatement(dia)}
 	if err := s.prepare(ctx); err != nil {
 		return nil, contextual(ctx, errors.Join(err, s.Close()))
 	}
@@ -49,7 +50,7 @@ func New(ctx context.Context, db *sql.DB, d Dialect) (*Store, error) {
 }
 
 func (s *Store) prepare(ctx context.Context) (err error) {
-	if s.get, err = s.db.PrepareContext(ctx, s.d.text(getStatement(s.d))); err != nil {
+	if s.get, err = s.db.PrepareContext(ctx, s.d.text(s.getText)); err != nil {
 		return err
 	}
 	for i := range s.lookup {
@@ -75,20 +76,50 @@ func (s *Store) Close() error {
 }
 
 // Tx returns the store as it is inside tx, a transaction of the database that s was opened on: it sees what tx has
-// written, and its every Commit is a savepoint of tx. The view ends with tx.
+// written, and its every Commit is a savepoint of tx. The view ends with tx. Take one view of a transaction, not several at once.
 //
-// When taking a savepoint back fails, the view refuses every further Commit, and the host must roll tx back.
+// When taking a savepoint back fails, the view refuses every further call, and the host must roll tx back.
 func (s *Store) Tx(tx *sql.Tx) *Store {
-	return &Store{db: s.db, d: s.d, tx: tx, turn: make(chan struct{}, 1), sweeps: s.sweeps}
+	return &Store{db: s.db, d: s.d, tx: tx, turn: make(chan struct{}, 1), sweeps: s.sweeps, getText: s.getText}
 }
 
-// reader is where reads go.
-func (s *Store) reader() session {
-	if s.tx != nil {
-		return session{d: s.d, q: s.tx, whole: s.d.uncancelled}
+// read runs a statement and hands every row to each. Outside a view prepared is run when it is there; it is made from
+// the same statement. A read of a view waits for a Commit of the view: inside a transaction nothing else keeps half a
+// Batch from being seen.
+func (s *Store) read(ctx context.Context, each func(*sql.Rows) error, prepared *sql.Stmt, statement string, args ...any) error {
+	var err error
+	switch {
+	case s.tx != nil:
+		if err = s.takeTurn(ctx); err == nil {
+			err = session{d: s.d, q: s.tx, whole: s.d.uncancelled}.query(ctx, each, statement, args...)
+			<-s.turn
+		}
+	case prepared != nil:
+		var rows *sql.Rows
+		if rows, err = prepared.QueryContext(ctx, args...); err == nil {
+			err = drain(rows, each)
+		}
+	default:
+		err = session{d: s.d, q: s.db}.query(ctx, each, statement, args...)
 	}
-	return session{d: s.d, q: s.db}
+	return contextual(ctx, err)
 }
+
+// takeTurn waits until nobody else is in the view.
+func (s *Store) takeTurn(ctx context.Context) error {
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.broken {
+		<-s.turn
+		return errBrokenView
+	}
+	return nil
+}
+
+var errBrokenView = errors.New("sqlstore: a commit in this transaction could not be taken back: roll the transaction back")
 
 // write runs fn whole or not at all.
 func (s *Store) write(ctx context.Context, fn func(session) error) error {
@@ -104,15 +135,10 @@ const savepoint = "keycote_commit"
 // stand in tx, and the view refuses whatever would make it look whole.
 func (s *Store) savepoint(ctx context.Context, fn func(session) error) (err error) {
 	// Savepoints are a stack: one Commit of the view at a time.
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := s.takeTurn(ctx); err != nil {
+		return err
 	}
-	if s.broken {
-		return errors.New("sqlstore: a commit in this transaction could not be taken back: roll the transaction back")
-	}
+	defer func() { <-s.turn }()
 	x := session{d: s.d, q: s.tx, whole: s.d.uncancelled}
 	if _, err := x.exec(ctx, "SAVEPOINT "+savepoint); err != nil {
 		return err

@@ -22,7 +22,8 @@ CREATE TABLE keycote_records (
   seal       BLOB,
   PRIMARY KEY (tenant, id)
 );
-CREATE UNIQUE INDEX keycote_records_name ON keycote_records (tenant, kind, name);
+-- No other index begins with tenant: a page of records is to come in the order of the primary key, and never by a sort.
+CREATE UNIQUE INDEX keycote_records_name ON keycote_records (name, kind, tenant);
 CREATE INDEX keycote_records_by_name ON keycote_records (name, tenant, id);
 CREATE INDEX keycote_records_by_app ON keycote_records (app, tenant, id);
 CREATE INDEX keycote_records_by_owner ON keycote_records (owner, tenant, id);

@@ -1,0 +1,141 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+)
+
+// querier is what a pool, a connection and a transaction have in common.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
+}
+
+// session runs statements of one dialect. With whole set, which is so inside a transaction of an uncancelled dialect, a
+// statement runs to its end and the context is asked in between: SQLite answers an interrupt by rolling the whole
+// transaction back, a host's own too, and database/sql would let the statements that follow commit one by one.
+type session struct {
+	d        *dialect
+	q        querier
+	whole    bool
+	repeated repeated // nil: nothing is prepared
+}
+
+// repeated holds what a Batch has asked for, prepared from the second time on: a large one asks the same for each row,
+// and in an embedded database reading a statement costs more than running it.
+type repeated map[string]*sql.Stmt
+
+func (r repeated) close() error {
+	var errs []error
+	for _, stmt := range r {
+		if stmt != nil {
+			errs = append(errs, stmt.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// uncancelled is the context that a statement runs under, or why it must not begin.
+func (x session) uncancelled(ctx context.Context) (context.Context, error) {
+	if !x.whole {
+		return ctx, nil
+	}
+	return context.WithoutCancel(ctx), ctx.Err()
+}
+
+// prepared returns nil for a statement that is to be run by its text.
+func (x session) prepared(ctx context.Context, text string) (*sql.Stmt, error) {
+	if x.repeated == nil {
+		return nil, nil
+	}
+	stmt, seen := x.repeated[text]
+	if stmt != nil || !seen {
+		x.repeated[text] = stmt
+		return stmt, nil
+	}
+	stmt, err := x.q.PrepareContext(ctx, text)
+	if err == nil {
+		x.repeated[text] = stmt
+	}
+	return stmt, err
+}
+
+// exec returns how many rows the statement changed.
+func (x session) exec(ctx context.Context, statement string, args ...any) (int64, error) {
+	ctx, err := x.uncancelled(ctx)
+	if err != nil {
+		return 0, err
+	}
+	text := x.d.text(statement)
+	stmt, err := x.prepared(ctx, text)
+	if err != nil {
+		return 0, err
+	}
+	var res sql.Result
+	if stmt != nil {
+		res, err = stmt.ExecContext(ctx, args...)
+	} else {
+		res, err = x.q.ExecContext(ctx, text, args...)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// query hands every row to each.
+func (x session) query(ctx context.Context, each func(*sql.Rows) error, statement string, args ...any) error {
+	ctx, err := x.uncancelled(ctx)
+	if err != nil {
+		return err
+	}
+	text := x.d.text(statement)
+	stmt, err := x.prepared(ctx, text)
+	if err != nil {
+		return err
+	}
+	var rows *sql.Rows
+	if stmt != nil {
+		rows, err = stmt.QueryContext(ctx, args...)
+	} else {
+		rows, err = x.q.QueryContext(ctx, text, args...)
+	}
+	if err != nil {
+		return err
+	}
+	return drain(rows, each)
+}
+
+// one reads the first row into dest and says whether there was one.
+func (x session) one(ctx context.Context, dest []any, statement string, args ...any) (bool, error) {
+	found := false
+	err := x.query(ctx, func(rows *sql.Rows) error {
+		if found {
+			return nil
+		}
+		found = true
+		return rows.Scan(dest...)
+	}, statement, args...)
+	return found, err
+}
+
+func drain(rows *sql.Rows, each func(*sql.Rows) error) error {
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		if err := each(rows); err != nil {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	return rows.Close()
+}
+
+// marks returns n parameters: "?, ?, ?".
+func marks(n int) string {
+	return strings.TrimSuffix(strings.Repeat("?, ", n), ", ")
+}
