@@ -44,25 +44,36 @@ type useTally struct {
 
 // refusalKey is what makes two refused management calls one event.
 type refusalKey struct {
-	tenant, actor, key, name string
-	addr                     netip.Addr
-	action                   Action
-	code                     Code
-	window                   int64
+	tenant, actor, key string
+	action             Action
+	code               Code
+	window             int64
+}
+
+// refusal is what such an event tells: the name and the address are the first call's.
+type refusal struct {
+	useTally
+	name string
+	addr netip.Addr
 }
 
 // useLog counts in memory and is written in batches.
 type useLog struct {
-	mu        sync.Mutex
-	rows      map[useKey]*useTally
-	strangers int
-	refusals  map[refusalKey]*useTally
+	mu       sync.Mutex
+	rows     map[useKey]*useTally
+	refusals map[refusalKey]*refusal
+
+	// Rows of refusals without a key in the window since, flushed ones too: the bound is on what a window leaves behind.
+	strangers map[useKey]struct{}
+	since     int64
 
 	next    atomic.Int64 // microseconds: when the present window ends
 	running atomic.Int32 // how many Runs take care of flushing
 
 	sending chan struct{} // holds a token while nobody flushes
 	unsent  []Batch       // counts whose outcome is unknown: repeated as they are, so that none is counted twice
+	untold  []Event       // refusals, likewise, under the id
+	telling string
 }
 
 func (l *useLog) start(now time.Time) {
@@ -118,10 +129,15 @@ func (l *useLog) row(k useKey) *useTally {
 		l.rows = map[useKey]*useTally{}
 	}
 	if k.key == "" {
-		if l.strangers >= maxStrangers {
-			k.addr = netip.Addr{}
-		} else {
-			l.strangers++
+		if l.since != k.window || l.strangers == nil {
+			l.since, l.strangers = k.window, map[useKey]struct{}{}
+		}
+		if _, known := l.strangers[k]; !known {
+			if len(l.strangers) < maxStrangers {
+				l.strangers[k] = struct{}{}
+			} else {
+				k.addr = netip.Addr{}
+			}
 		}
 	} else {
 		if len(l.rows) >= maxUseRows {
@@ -139,26 +155,32 @@ func (l *useLog) row(k useKey) *useTally {
 	return t
 }
 
-// cutText bounds what a client may write into the use log.
+// cutText bounds what a client may write into the use log, and leaves out what no log should hold.
 func cutText(s string) string {
-	if len(s) > maxUseText {
-		cut := maxUseText
-		for cut > maxUseText-utf8.UTFMax && !utf8.RuneStart(s[cut]) {
-			cut--
-		}
-		s = s[:cut]
-	}
+	s = cutBytes(s)
 	for i := range len(s) {
 		if s[i] < 0x20 || s[i] >= 0x7f {
-			return strings.Map(func(r rune) rune {
+			return cutBytes(strings.Map(func(r rune) rune {
 				if isControl(r) {
 					return -1
 				}
 				return r
-			}, strings.ToValidUTF8(s, "�"))
+			}, strings.ToValidUTF8(s, "\uFFFD"))) // which may have grown: a bad byte has become three
 		}
 	}
 	return s
+}
+
+// cutBytes cuts s to maxUseText bytes, between two characters.
+func cutBytes(s string) string {
+	if len(s) <= maxUseText {
+		return s
+	}
+	cut := maxUseText
+	for cut > maxUseText-utf8.UTFMax && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut]
 }
 
 // refused counts a management call that was refused, for an event that tells of all that are alike.
@@ -172,23 +194,23 @@ func (m *Manager) refused(ctx context.Context, action Action, id, name string, e
 	actor, _ := ActorFrom(ctx)
 	now := m.now()
 	k := refusalKey{
-		tenant: m.tenant, actor: actor.ID, key: idOrNone(id), addr: actor.Addr.Unmap().WithZone(""), action: action,
-		code: code, window: windowOf(now),
+		tenant: m.tenant, actor: actor.ID, key: idOrNone(id), action: action, code: code, window: windowOf(now),
 	}
+	first := &refusal{addr: actor.Addr.Unmap().WithZone("")}
 	if len(name) <= 4*255 && utf8.ValidString(name) {
-		k.name = name
+		first.name = name
 	}
 	l := &m.uses
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.refusals == nil {
-		l.refusals = map[refusalKey]*useTally{}
+		l.refusals = map[refusalKey]*refusal{}
 	}
 	if l.refusals[k] == nil && len(l.refusals) >= maxRefusals {
-		k = refusalKey{action: action, code: code, window: k.window}
+		k, first = refusalKey{action: action, code: code, window: k.window}, &refusal{}
 	}
 	if l.refusals[k] == nil {
-		l.refusals[k] = &useTally{}
+		l.refusals[k] = first
 	}
 	l.refusals[k].add(now.UnixMicro())
 }
@@ -231,7 +253,7 @@ func (m *Manager) flush(ctx context.Context) error {
 	if err == nil {
 		l.mu.Lock()
 		rows := l.rows
-		l.rows, l.strangers = nil, 0
+		l.rows = nil
 		l.mu.Unlock()
 		l.unsent = batchesOf(rows)
 		err = main.sendUnsent(ctx)
@@ -277,47 +299,44 @@ func (k *useKey) where() string {
 	return k.addr.String()
 }
 
-// sendRefusals writes the refused calls as events. What cannot be written goes back.
+// sendRefusals writes the refused calls as events. What could not be written is tried again under the same id, so that
+// a Batch whose answer got lost does not tell of a call twice.
 func (m *Manager) sendRefusals(ctx context.Context) error {
 	l := &m.uses
-	l.mu.Lock()
-	taken := l.refusals
-	l.refusals = nil
-	l.mu.Unlock()
-	if len(taken) == 0 {
-		return nil
-	}
-	var events []Event
-	for k, t := range taken {
-		at := time.UnixMicro(t.first).UTC()
-		events = append(events, Event{
-			ID: m.ids.next(eventIDPrefix, at), Tenant: k.tenant, KeyID: k.key, Name: k.name, Action: k.action,
-			Outcome: k.code, Actor: k.actor, Addr: k.addr, At: at, Count: t.n,
+	for {
+		if len(l.untold) == 0 {
+			l.mu.Lock()
+			taken := l.refusals
+			l.refusals = nil
+			l.mu.Unlock()
+			if len(taken) == 0 {
+				return nil
+			}
+			l.untold, l.telling = m.eventsOf(taken), newBatchID()
+		}
+		err := m.attempts(ctx, func() error {
+			roots := m.roots()
+			rows, err := sealEvents(roots, l.untold...)
+			if err != nil {
+				return err
+			}
+			return m.send(ctx, Batch{ID: l.telling, Expect: []ItemRef{roots.trail.ref}, Events: rows})
 		})
-	}
-	err := m.attempts(ctx, func() error {
-		roots := m.roots()
-		rows, err := sealEvents(roots, events...)
 		if err != nil {
 			return err
 		}
-		return m.send(ctx, Batch{ID: newBatchID(), Expect: []ItemRef{roots.trail.ref}, Events: rows})
-	})
-	if err != nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.refusals == nil {
-			l.refusals = taken
-		} else {
-			for k, t := range taken {
-				if had := l.refusals[k]; had != nil {
-					had.n += t.n
-					had.first = min(had.first, t.first)
-				} else if len(l.refusals) < 2*maxRefusals {
-					l.refusals[k] = t
-				}
-			}
-		}
+		l.untold = nil
 	}
-	return err
+}
+
+func (m *Manager) eventsOf(refusals map[refusalKey]*refusal) []Event {
+	events := make([]Event, 0, len(refusals))
+	for k, r := range refusals {
+		at := time.UnixMicro(r.first).UTC()
+		events = append(events, Event{
+			ID: m.ids.next(eventIDPrefix, at), Tenant: k.tenant, KeyID: k.key, Name: r.name, Action: k.action,
+			Outcome: k.code, Actor: k.actor, Addr: r.addr, At: at, Count: r.n,
+		})
+	}
+	return events
 }
