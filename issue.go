@@ -83,7 +83,11 @@ func (m *Manager) create(ctx context.Context, action Action, p creation) (*Key, 
 			err = c.vetCreation(p)
 			vetted = true
 		}
-		if err == nil && !done && !p.dry {
+		switch {
+		case err != nil || done:
+		case p.dry:
+			err = c.rehearse(p.secret)
+		default:
 			err = c.insert(p)
 		}
 		if err == nil {

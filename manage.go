@@ -227,7 +227,9 @@ func (m *Manager) edit(ctx context.Context, action Action, id string, dry bool, 
 			}
 			return err
 		}
-		if !dry {
+		if dry {
+			c.rec.revision, c.rec.updatedAt = c.had.revision+1, c.now
+		} else {
 			err := c.commit()
 			if taken, ok := err.(Violation); ok {
 				if taken.Field == fieldSecret {

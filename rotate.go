@@ -45,7 +45,7 @@ func (m *Manager) Rotate(ctx context.Context, id string, p RotateParams) (*Key, 
 			return err
 		}
 		if c.dry {
-			return nil
+			return c.rehearse(p.Secret)
 		}
 		var err error
 		if c.rec.kind == KindCredential {

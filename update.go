@@ -41,8 +41,12 @@ func (m *Manager) Update(ctx context.Context, id string, p Patch) (*Key, error) 
 		if len(changes) == 0 && !moved {
 			return errSettled
 		}
-		if moved && !c.dry {
-			if err := c.keep(c.rec.current(), p.Secret); err != nil {
+		if moved {
+			keep := c.rehearse
+			if !c.dry {
+				keep = func(s Secret) error { return c.keep(c.rec.current(), s) }
+			}
+			if err := keep(p.Secret); err != nil {
 				return err
 			}
 		}

@@ -233,6 +233,22 @@ func (c *change) firstRing() (*keyring, error) {
 	return ring, nil
 }
 
+// rehearse is for a dry run what keep and give are for a call: it says what they would say, as far as it can be known,
+// and makes neither a keyring nor a value.
+func (c *change) rehearse(secret Secret) error {
+	if !secret.IsZero() {
+		c.rec.current().hint = hintOf(secret.Reveal(), "")
+	}
+	if c.rec.kind != KindCredential {
+		return nil
+	}
+	ring, err := c.dataRing(c.ctx, false)
+	if err == nil && ring != nil && ring.shredded {
+		err = ErrShredded
+	}
+	return err
+}
+
 // dataRing returns the keyring of the view's tenant, nil when it has none: as the store has it now, or as it was last
 // seen. In a host's own transaction nothing that is read or made becomes anybody else's.
 func (m *Manager) dataRing(ctx context.Context, now bool) (*keyring, error) {
