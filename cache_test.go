@@ -2,6 +2,7 @@ package keycote_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -297,4 +298,36 @@ func TestCacheFollowsAnotherProcess(t *testing.T) {
 	w.clock.Advance(stale) // the feed is cut
 	_, err = here.Verify(t.Context(), keys["hot"], keycote.Request{})
 	require.ErrorIs(t, err, keycote.ErrRevoked)
+}
+
+// Values that anybody can make up wait for each other, and for no issued key.
+func TestJunkDoesNotStarveIssuedKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	g := &lookupGate{Store: w.store, held: make(chan struct{}, 1024)}
+	m, err := keycote.New(t.Context(), g, w.kek, &keycote.Options{Now: w.clock.Now})
+	require.NoError(t, err)
+	_, token := issueCached(t, m, "k")
+	release := make(chan struct{})
+	g.hold.Store(&release)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			_, err := m.Verify(ctx, fmt.Sprintf("made-up-by-somebody-%d", i), keycote.Request{})
+			if err == nil {
+				t.Error("verified")
+			}
+		})
+	}
+	<-g.held // the store is slow: these are in their lane, or wait for it
+	before := g.lookups.Load()
+	require.LessOrEqual(t, before, int64(32))
+	g.hold.Store(nil)
+	_, err = m.Verify(t.Context(), token, keycote.Request{})
+	require.NoError(t, err)
+	cancel()
+	close(release)
+	wg.Wait()
 }

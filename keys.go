@@ -31,6 +31,7 @@ type shared struct {
 	rings *rings
 	ids   idSource
 	cache cache
+	lanes lanes
 	uses  useLog
 	marks marks
 }
@@ -82,7 +83,7 @@ func New(ctx context.Context, store Store, kek KEK, opts *Options) (*Manager, er
 	if opts == nil {
 		opts = &Options{}
 	}
-	s := &shared{main: store, opts: *opts, valid: opts.Validator, log: opts.Logger, now: opts.Now}
+	s := &shared{main: store, lanes: newLanes(), opts: *opts, valid: opts.Validator, log: opts.Logger, now: opts.Now}
 	if err := s.opts.check(store, kek); err != nil {
 		return nil, &Error{Op: opNew, Code: ErrInvalid, Err: err}
 	}

@@ -196,6 +196,13 @@ func (m *Manager) digestsOf(ctx context.Context, value string) ([]digest, error)
 
 // find asks the store, once, whose value has these digests.
 func (m *Manager) find(ctx context.Context, list []digest) (rec *record, at int, err error) {
+	lane := m.lanes.of(list[0].kind)
+	select {
+	case lane <- struct{}{}:
+	case <-ctx.Done():
+		return nil, 0, ctx.Err()
+	}
+	defer func() { <-lane }()
 	rec, at, err = m.lookup(ctx, list)
 	switch {
 	case errors.Is(err, ErrNotFound):
@@ -209,6 +216,24 @@ func (m *Manager) find(ctx context.Context, list []digest) (rec *record, at int,
 		return nil, 0, ErrUnknownKey
 	}
 	return rec, at, nil
+}
+
+// lanes bound the lookups under way at once, so that a slow store is not buried. Values of other than issued form have a
+// lane of their own: anybody can make them up, and they must not starve keys that were issued.
+type lanes struct{ issued, others chan struct{} }
+
+const (
+	issuedLane = 256
+	othersLane = 32
+)
+
+func newLanes() lanes { return lanes{make(chan struct{}, issuedLane), make(chan struct{}, othersLane)} }
+
+func (l *lanes) of(kind digestKind) chan struct{} {
+	if kind == digestToken {
+		return l.issued
+	}
+	return l.others
 }
 
 // decoy does for a genuine value without a record what would be done for one with a record, so that the time of an
