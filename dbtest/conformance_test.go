@@ -16,7 +16,7 @@ func TestConformance(t *testing.T) {
 		store, _ := openStore(t, newFile(t))
 		return store
 	})
-	ran(modernc, "storetest")
+	ran(t, modernc, "storetest")
 }
 
 // TestConformanceInTx holds the view inside a transaction of the host to the same: the promises are no other ones there.
@@ -29,5 +29,5 @@ func TestConformanceInTx(t *testing.T) {
 		t.Cleanup(func() { _ = tx.Rollback() }) // the test's context has ended it already
 		return store.Tx(tx)
 	})
-	ran(modernc, "storetest in a transaction")
+	ran(t, modernc, "storetest in a transaction")
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -18,13 +19,16 @@ import (
 // roleEnv makes the test binary a process of another kind: a test starts itself once more to have a second writer.
 const roleEnv = "KEYCOTE_DBTEST_ROLE"
 
-// suites is what was run, by database.
+// suites is what was run and passed, by database.
 var suites = struct {
 	sync.Mutex
 	on map[string][]string
 }{on: map[string][]string{}}
 
-func ran(database, suite string) {
+func ran(t *testing.T, database, suite string) {
+	if t.Failed() {
+		return
+	}
 	suites.Lock()
 	defer suites.Unlock()
 	suites.on[database] = append(suites.on[database], suite)
@@ -39,7 +43,8 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code := m.Run()
-	for database, on := range suites.on {
+	for _, database := range slices.Sorted(maps.Keys(suites.on)) {
+		on := suites.on[database]
 		slices.Sort(on)
 		fmt.Printf("dbtest: %s: %s\n", database, strings.Join(on, ", "))
 	}

@@ -256,5 +256,5 @@ func TestLikeMemstore(t *testing.T) {
 		require.NotZero(t, done[code], "outcome %q", code)
 	}
 	require.Greater(t, nonEmpty, 100)
-	ran(modernc, "like memstore")
+	ran(t, modernc, "like memstore")
 }

@@ -160,7 +160,7 @@ func TestTwoProcesses(t *testing.T) {
 	require.Equal(t, got.Revision, items)
 	require.Equal(t, map[string]int{"left": rounds, "right": rounds}, own)
 	requireSound(t, db)
-	ran(modernc, "two processes")
+	ran(t, modernc, "two processes")
 }
 
 // writeUntilKilled commits one Batch after the other, and prints the name of each when it is acknowledged.
@@ -228,5 +228,5 @@ func TestKilledWriter(t *testing.T) {
 		requireParts(t, db, fmt.Sprintf("%s %d", name, last+1), whole)
 	}
 	t.Logf("%d acknowledged, %d done and not acknowledged", acknowledged, unknown)
-	ran(modernc, "killed writer")
+	ran(t, modernc, "killed writer")
 }

@@ -52,7 +52,8 @@ func (c *commit) run(statement string, args ...any) error {
 
 func (c *commit) apply() error {
 	for _, step := range []func() error{
-		c.remember, c.order, c.compare, c.expect, c.items, c.events, c.records, c.redact, c.uses, c.prune, c.feed, c.forget,
+		c.remember, c.order, c.compare, c.expect, c.items, c.events, c.records,
+		c.redact, c.uses, c.prune, c.feed, c.forget,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -67,7 +68,8 @@ func (c *commit) remember() error {
 	if c.b.ID == "" {
 		return nil
 	}
-	n, err := c.exec(c.ctx, "INSERT INTO keycote_batches (id, done_at) VALUES (?, "+c.d.now+")"+c.d.onConflict([]string{"id"}), c.b.ID)
+	n, err := c.exec(c.ctx, "INSERT INTO keycote_batches (id, done_at) VALUES (?, "+c.d.now+")"+
+		c.d.onConflict([]string{"id"}), c.b.ID)
 	if err == nil && n == 0 {
 		return errRepeated
 	}
@@ -93,8 +95,8 @@ func (c *commit) forget() error {
 	if c.sweeps.Add(1)%16 != 1 {
 		return nil
 	}
-	return c.run("DELETE FROM keycote_batches WHERE id IN (SELECT id FROM (SELECT id FROM keycote_batches WHERE done_at < " +
-		c.d.now + " - " + micros25h + " ORDER BY done_at LIMIT 64) old)")
+	return c.run("DELETE FROM keycote_batches WHERE id IN (SELECT id FROM" +
+		" (SELECT id FROM keycote_batches WHERE done_at < " + c.d.now + " - " + micros25h + " ORDER BY done_at LIMIT 64) old)")
 }
 
 const micros25h = "90000000000"

@@ -15,8 +15,8 @@ func (c *commit) events() error {
 	statement := "INSERT INTO keycote_events (" + strings.Join(columns, ", ") + ") VALUES (" + marks(len(columns)) + ")" +
 		c.d.onConflict(columns[:1])
 	for _, e := range c.b.Events {
-		n, err := c.exec(c.ctx, statement, e.ID, e.Tenant, e.KeyID, e.Actor, string(e.Action), string(e.Outcome), micros(e.At),
-			e.Body, e.Seal, e.Personal)
+		n, err := c.exec(c.ctx, statement, e.ID, e.Tenant, e.KeyID, e.Actor, string(e.Action), string(e.Outcome),
+			micros(e.At), e.Body, e.Seal, e.Personal)
 		if err != nil {
 			return err
 		}
@@ -126,6 +126,6 @@ func (c *commit) pruneTable(p keycote.Prune, table, key, age, order string, befo
 		cond, args = "tenant = ? AND "+cond, []any{p.Tenant, ceil(before)}
 	}
 	// The inner SELECT stands in another one for MySQL, which takes no LIMIT in an IN.
-	return c.run("DELETE FROM "+table+" WHERE ("+key+") IN (SELECT "+key+" FROM (SELECT "+key+" FROM "+table+" WHERE "+cond+
-		" ORDER BY "+order+" LIMIT "+strconv.Itoa(p.Limit)+") old)", args...)
+	return c.run("DELETE FROM "+table+" WHERE ("+key+") IN (SELECT "+key+" FROM"+
+		" (SELECT "+key+" FROM "+table+" WHERE "+cond+" ORDER BY "+order+" LIMIT "+strconv.Itoa(p.Limit)+") old)", args...)
 }

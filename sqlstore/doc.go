@@ -18,7 +18,8 @@
 //   - synchronous FULL: what was acknowledged survives a power failure. NORMAL keeps the file whole, but may lose the
 //     last commits, and with them a revocation.
 //
-// A database in memory needs one connection that stays: db.SetMaxOpenConns(1), db.SetConnMaxIdleTime(0).
+// A database in memory is one connection's own: db.SetMaxOpenConns(1). Where a pool has one connection, a host that
+// holds it in a transaction reaches the store through [Store.Tx] alone; any other call waits for it.
 //
 // # Migrating
 //

@@ -128,10 +128,11 @@ func (s *Store) Changes(ctx context.Context, after string) ([]keycote.Change, st
 	return out, reached, nil
 }
 
-const presentStatement = "SELECT f.n, f.mark FROM keycote_head h CROSS JOIN keycote_feed f WHERE h.one = 1 AND f.n = h.n"
+const presentStatement = "SELECT f.n, f.mark FROM keycote_head h CROSS JOIN keycote_feed f" +
+	" WHERE h.one = 1 AND f.n = h.n"
 
-var changesStatement = "SELECT n, mark, tenant, id, space, revision, digests FROM keycote_feed WHERE n >= ? ORDER BY n LIMIT " +
-	strconv.Itoa(feedPage+1)
+var changesStatement = "SELECT n, mark, tenant, id, space, revision, digests FROM keycote_feed" +
+	" WHERE n >= ? ORDER BY n LIMIT " + strconv.Itoa(feedPage+1)
 
 // position names a change by its number and its Batch's random mark: after a restore the numbers are given out again, to
 // other changes.

@@ -103,8 +103,8 @@ func listStatement(d *dialect, q keycote.Query) (string, []any) {
 		}
 	}
 	for _, label := range labels {
-		p.where("EXISTS (SELECT 1 FROM keycote_labels x WHERE x.tenant = r.tenant AND x.id = r.id AND x.label = ? AND x.value = ?)",
-			label, f.Labels[label])
+		p.where("EXISTS (SELECT 1 FROM keycote_labels x"+
+			" WHERE x.tenant = r.tenant AND x.id = r.id AND x.label = ? AND x.value = ?)", label, f.Labels[label])
 	}
 	if f.Search != "" {
 		p.where(d.contains("r.search"), f.Search)

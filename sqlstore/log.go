@@ -62,7 +62,8 @@ func (s *Store) Usage(ctx context.Context, q keycote.UsageQuery) ([]keycote.UseC
 	err := s.read(ctx, func(rows *sql.Rows) error {
 		var u keycote.UseCount
 		var window, first, last int64
-		err := rows.Scan(&u.Tenant, &window, &u.KeyID, &u.Version, &u.Outcome, &u.Addr, &u.Route, &u.Agent, &u.N, &first, &last)
+		err := rows.Scan(&u.Tenant, &window, &u.KeyID, &u.Version, &u.Outcome, &u.Addr, &u.Route, &u.Agent,
+			&u.N, &first, &last)
 		if err == nil {
 			u.Window, u.First, u.Last = timeOf(window), timeOf(first), timeOf(last)
 			out = append(out, u)

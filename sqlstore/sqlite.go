@@ -49,7 +49,7 @@ func sqliteCheck(ctx context.Context, x session) error {
 		return err
 	}
 	if encoding != "UTF-8" {
-		return errors.New("sqlstore: the database keeps text as " + encoding + ": it must be UTF-8 for text to be kept as it is")
+		return errors.New("sqlstore: the database's encoding is " + encoding + ": only UTF-8 keeps text as it is")
 	}
 	return nil
 }
