@@ -422,7 +422,7 @@ func TestLocalKEKFile(t *testing.T) {
 		}
 		kek, err := keycote.LocalKEK(path)
 		if !tt.ok {
-			require.Error(t, heard(err), tt.name)
+			require.Error(t, overheard(err), tt.name)
 			require.Nil(t, kek, tt.name)
 			require.ErrorContains(t, err, "keycote: local KEK: ", tt.name)
 		} else {
@@ -434,13 +434,13 @@ func TestLocalKEKFile(t *testing.T) {
 		require.Equal(t, string(tt.content), string(after), "%s: the file is left as it is", tt.name)
 	}
 	_, err = keycote.LocalKEK(t.TempDir())
-	require.Error(t, heard(err), "a directory")
+	require.Error(t, overheard(err), "a directory")
 
 	path := filepath.Join(t.TempDir(), "no such directory", "kek.json")
 	kek, err := keycote.LocalKEK(path)
 	require.NoError(t, err)
 	_, err = kek.EncryptWithContext(t.Context(), []byte("x"), nil)
-	require.Error(t, heard(err), "it cannot be written, so nothing is encrypted under it")
+	require.Error(t, overheard(err), "it cannot be written, so nothing is encrypted under it")
 }
 
 func TestLocalKEKIsWrittenOnce(t *testing.T) {

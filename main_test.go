@@ -38,6 +38,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "FAIL: what the suite logged and answered holds a secret: %s\n", leak)
 		code = 1
 	}
+	for _, wrong := range suite.wrong {
+		fmt.Fprintln(os.Stderr, "FAIL: an error says more than one thing:", wrong)
+		code = 1
+	}
 	os.Exit(code)
 }
 
@@ -103,12 +107,64 @@ func (b both) WithGroup(name string) slog.Handler {
 	return both{b[0].WithGroup(name), b[1].WithGroup(name)}
 }
 
-// heard takes down what an error says, in the ways that errors are printed, and returns it.
-func heard(err error) error {
+// overheard takes down what an error says, in the ways that errors are printed, and returns it.
+func overheard(err error) error {
 	if err != nil {
 		fmt.Fprintf(suite, "%v\n%+v\n%#v\n%q\n", err, err, err, err)
 	}
 	return err
+}
+
+// heard is overheard for an error of a verb, which must say one thing only.
+func heard(err error) error {
+	if overheard(err) != nil {
+		for _, word := range doubleTongued(err) {
+			suite.accuse(word)
+		}
+	}
+	return err
+}
+
+var allCodes = []keycote.Code{
+	keycote.ErrNotFound, keycote.ErrExists, keycote.ErrConflict, keycote.ErrInvalid, keycote.ErrWeak,
+	keycote.ErrSecretRequired, keycote.ErrForbidden, keycote.ErrUnauthenticated, keycote.ErrUnknownKey, keycote.ErrRevoked,
+	keycote.ErrDisabled, keycote.ErrExpired, keycote.ErrAddress, keycote.ErrScope, keycote.ErrLimited, keycote.ErrTampered,
+	keycote.ErrKEK, keycote.ErrShredded, keycote.ErrUnavailable,
+}
+
+// doubleTongued returns what an error of a verb matches and must not: every Code but its own, ErrUnauthenticated where
+// Verify refused an identity, and the codes of violations.
+func doubleTongued(err error) (words []string) {
+	main := keycote.CodeOf(err)
+	allowed := map[keycote.Code]bool{main: true}
+	var invalid *keycote.ValidationError
+	var e *keycote.Error
+	switch {
+	case errors.As(err, &invalid):
+		for _, v := range invalid.Violations {
+			allowed[v.Code] = true
+		}
+	case errors.As(err, &e):
+		if e.Op == "" || e.Code != main || e.Code == keycote.ErrUnauthenticated {
+			words = append(words, fmt.Sprintf("%#v is half an error", e))
+		}
+		switch main {
+		case keycote.ErrUnknownKey, keycote.ErrRevoked, keycote.ErrDisabled, keycote.ErrExpired, keycote.ErrAddress,
+			keycote.ErrTampered:
+			allowed[keycote.ErrUnauthenticated] = e.Op == "verify"
+		}
+		if e.ID != "" && strings.Contains(e.ID, "\n") {
+			words = append(words, "an id of several lines")
+		}
+	default:
+		return []string{fmt.Sprintf("%T is no error of this module: %v", err, err)}
+	}
+	for _, code := range allCodes {
+		if errors.Is(err, code) && !allowed[code] {
+			words = append(words, fmt.Sprintf("%v matches %s", err, code))
+		}
+	}
+	return words
 }
 
 // eavesdropper keeps what was said, and what must never be said.
@@ -116,6 +172,7 @@ type eavesdropper struct {
 	mu    sync.Mutex
 	said  bytes.Buffer
 	fears map[string]map[string]bool // by the first bytes
+	wrong []string
 }
 
 var _ io.Writer = (*eavesdropper)(nil)
@@ -126,6 +183,13 @@ func (e *eavesdropper) Write(b []byte) (int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.said.Write(b)
+}
+
+// accuse notes something that fails the suite.
+func (e *eavesdropper) accuse(what string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.wrong = append(e.wrong, what)
 }
 
 // fear ignores what is so short that it is found by chance.
@@ -175,4 +239,26 @@ func TestEavesdropperHearsSecrets(t *testing.T) {
 	log := slog.New(slog.NewJSONHandler(e, nil))
 	log.Error("x", slog.String("value", "kc_corral"))
 	require.Len(t, e.leaks(), 2)
+}
+
+func TestDoubleTonguedErrors(t *testing.T) {
+	t.Parallel()
+	good := []error{
+		&keycote.Error{Op: "use", Code: keycote.ErrRevoked},
+		&keycote.Error{Op: "verify", Code: keycote.ErrRevoked},
+		&keycote.Error{Op: "verify", Code: keycote.ErrUnavailable, Err: io.EOF},
+		&keycote.ValidationError{Violations: []keycote.Violation{{Field: "name", Code: keycote.ErrExists}}},
+	}
+	for _, err := range good {
+		require.Empty(t, doubleTongued(err))
+	}
+	bad := []error{
+		io.EOF, keycote.ErrNotFound,
+		&keycote.Error{Code: keycote.ErrRevoked},
+		&keycote.Error{Op: "verify", Code: keycote.ErrUnavailable, Err: keycote.ErrUnknownKey},
+		&keycote.Error{Op: "use", Code: keycote.ErrUnavailable, Err: fmt.Errorf("x: %w", keycote.ErrNotFound)},
+	}
+	for _, err := range bad {
+		require.NotEmpty(t, doubleTongued(err), "%v", err)
+	}
 }
