@@ -291,10 +291,15 @@ func cutL(s string) (x, rest string, ok bool) {
 	return s[4 : 4+n], s[4+n:], true
 }
 
-// micros cuts t to what a body keeps: microseconds, UTC. The zero Time stays zero.
+// micros cuts t to what a body keeps: microseconds, UTC. The zero Time stays zero, and no other becomes it: an expiry
+// that lies in the far past must not turn into none.
 func micros(t time.Time) time.Time {
 	if t.IsZero() {
 		return time.Time{}
 	}
-	return t.UTC().Truncate(time.Microsecond)
+	cut := t.UTC().Truncate(time.Microsecond)
+	if cut.IsZero() {
+		cut = cut.Add(time.Microsecond)
+	}
+	return cut
 }
