@@ -71,6 +71,8 @@ func runRole(role string) error {
 		return contend(ctx, store, name)
 	case "die":
 		return writeUntilKilled(ctx, store, name)
+	case "start", "rotate", "update", "manage":
+		return manage(ctx, store, role, name)
 	}
 	return fmt.Errorf("unknown role %q", role)
 }
