@@ -67,7 +67,7 @@ func (h *host) count() (records, items, events int) {
 	return len(r), len(i), len(e)
 }
 
-var credential = keycote.AddParams{
+var upstreamParams = keycote.AddParams{
 	Name: "upstream", Endpoint: "https://api.example.com", Secret: keycote.NewSecret("sk-9Vt2!Qm#7Lx@4Rz%8Kd"),
 }
 
@@ -84,7 +84,7 @@ func TestInATransactionOfTheHost(t *testing.T) {
 			key, secret, err := in.Issue(ctx, keycote.IssueParams{Name: "n"})
 			require.NoError(t, err)
 			acme := in.Tenant("acme")
-			upstream, err := acme.Add(ctx, credential)
+			upstream, err := acme.Add(ctx, upstreamParams)
 			require.NoError(t, err)
 			_, _, err = in.Rotate(ctx, key.ID, keycote.RotateParams{Overlap: 60e9})
 			require.NoError(t, err)
@@ -93,7 +93,7 @@ func TestInATransactionOfTheHost(t *testing.T) {
 			require.NoError(t, err, "inside it is there")
 			_, value, err := acme.Use(ctx, upstream.ID, keycote.Request{})
 			require.NoError(t, err)
-			require.Equal(t, credential.Secret.Reveal(), value.Reveal())
+			require.Equal(t, upstreamParams.Secret.Reveal(), value.Reveal())
 			_, err = h.Verify(ctx, secret.Reveal(), keycote.Request{})
 			require.ErrorIs(t, err, keycote.ErrUnknownKey, "outside it is not")
 
@@ -104,11 +104,11 @@ func TestInATransactionOfTheHost(t *testing.T) {
 				_, err = h.Verify(ctx, secret.Reveal(), keycote.Request{})
 				require.ErrorIs(t, err, keycote.ErrUnknownKey)
 				// The tenant's keyring that was made and rolled back is nobody's.
-				again, err := h.Tenant("acme").Add(ctx, credential)
+				again, err := h.Tenant("acme").Add(ctx, upstreamParams)
 				require.NoError(t, err)
 				_, value, err = h.Tenant("acme").Use(ctx, again.ID, keycote.Request{})
 				require.NoError(t, err)
-				require.Equal(t, credential.Secret.Reveal(), value.Reveal())
+				require.Equal(t, upstreamParams.Secret.Reveal(), value.Reveal())
 				return
 			}
 			require.NoError(t, tx.Commit())
@@ -119,7 +119,7 @@ func TestInATransactionOfTheHost(t *testing.T) {
 			require.NoError(t, err)
 			_, value, err = h.Tenant("acme").Use(ctx, upstream.ID, keycote.Request{})
 			require.NoError(t, err)
-			require.Equal(t, credential.Secret.Reveal(), value.Reveal())
+			require.Equal(t, upstreamParams.Secret.Reveal(), value.Reveal())
 			requireSound(t, h.db)
 		})
 	}
