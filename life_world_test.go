@@ -55,6 +55,9 @@ func (w *world) another(opts *keycote.Options) *keycote.Manager {
 	if o.Now == nil {
 		o.Now = w.clock.Now
 	}
+	if o.Logger == nil {
+		o.Logger = testLogger(w.t)
+	}
 	m, err := keycote.New(w.t.Context(), w.store, w.kek, &o)
 	require.NoError(w.t, err)
 	return m
@@ -123,6 +126,7 @@ func (s *watched) Commit(ctx context.Context, b keycote.Batch) error {
 	s.mu.Lock()
 	before, after := s.before, s.after
 	s.mu.Unlock()
+	canaryBatch(b)
 	if before != nil {
 		if err := before(b); err != nil {
 			return err
@@ -248,7 +252,8 @@ func (w *world) issue(p keycote.IssueParams) (*keycote.Key, string) {
 	}
 	key, secret, err := w.Issue(w.t.Context(), p)
 	require.NoError(w.t, err)
-	return key, secret.Reveal()
+	canary(p.Secret.Reveal())
+	return key, canary(secret.Reveal())
 }
 
 const (
@@ -269,6 +274,7 @@ func (w *world) add(p keycote.AddParams) *keycote.Key {
 	if p.Secret.IsZero() {
 		p.Secret = keycote.NewSecret(goodValue)
 	}
+	canary(p.Secret.Reveal())
 	key, err := w.Add(w.t.Context(), p)
 	require.NoError(w.t, err)
 	return key
@@ -277,16 +283,17 @@ func (w *world) add(p keycote.AddParams) *keycote.Key {
 // rotate rotates and returns the new value.
 func (w *world) rotate(id string, p keycote.RotateParams) (*keycote.Key, string) {
 	w.t.Helper()
+	canary(p.Secret.Reveal())
 	key, secret, err := w.Rotate(w.t.Context(), id, p)
 	require.NoError(w.t, err)
-	return key, secret.Reveal()
+	return key, canary(secret.Reveal())
 }
 
 // verdict is the code of Verify's answer, "" for a grant.
 func (w *world) verdict(token string) keycote.Code {
 	w.t.Helper()
 	_, err := w.Verify(w.t.Context(), token, keycote.Request{})
-	return keycote.CodeOf(err)
+	return keycote.CodeOf(heard(err))
 }
 
 // events are all events of a view.
