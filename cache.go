@@ -39,14 +39,6 @@ func (s stamp) until(now stamp) time.Duration {
 	return time.Duration(max(now.wall-s.wall, now.mono-s.mono))
 }
 
-// later returns the stamp from which less time has passed at now.
-func (s stamp) later(o stamp, now stamp) stamp {
-	if o.until(now) < s.until(now) {
-		return o
-	}
-	return s
-}
-
 // recordKey names a record across tenants.
 type recordKey struct{ tenant, id string }
 
@@ -100,9 +92,9 @@ func (c *cache) init(stale time.Duration, size int) {
 
 // reset drops everything.
 func (c *cache) reset() {
-	c.epoch.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.epoch.Add(1)
 	c.byRecord = map[recordKey][]cacheKey{}
 	c.leaseMu.Lock()
 	c.leases = map[recordKey]*lease{}
@@ -142,18 +134,23 @@ func (c *cache) get(k *cacheKey, now stamp) *cached {
 		a = s.misses[*k]
 	}
 	s.mu.RUnlock()
-	if a == nil || !c.fresh(a.known, now) {
-		return nil
+	if a == nil || !c.fresh(a.known, now) || a.rec == nil && a.known.until(now) >= c.stale {
+		return nil // the feed does not vouch for a miss: a key may be shown before the transaction that makes it commits
 	}
 	return a
 }
 
+// maxVouched bounds how long the feed alone may vouch for an answer. Who can write to the database can also delete what
+// the feed would have said.
+const maxVouched = 5 * time.Minute
+
 // fresh reports whether what was known at a stamp may still be answered.
 func (c *cache) fresh(known, now stamp) bool {
-	if fed := c.fed.Load(); fed != nil {
-		known = known.later(*fed, now)
+	age := known.until(now)
+	if fed := c.fed.Load(); age >= c.stale && fed != nil && age < max(maxVouched, c.stale) {
+		age = fed.until(now)
 	}
-	return known.until(now) < c.stale
+	return age < c.stale
 }
 
 // put publishes an answer, unless anything has changed since its read began: what it read may be what was changed.
@@ -184,11 +181,25 @@ func (c *cache) put(k cacheKey, a *cached, epoch int64) {
 		c.forget(recordKey{b.rec.tenant, b.rec.id}, old)
 	}
 	delete(s.misses, k)
-	if s.hits[k] == nil {
-		r := recordKey{a.rec.tenant, a.rec.id}
+	r := recordKey{a.rec.tenant, a.rec.id}
+	if b := s.hits[k]; b == nil {
+		c.byRecord[r] = append(c.byRecord[r], k)
+	} else if old := (recordKey{b.rec.tenant, b.rec.id}); old != r { // a chosen value may pass from one key to another
+		c.forget(old, k)
 		c.byRecord[r] = append(c.byRecord[r], k)
 	}
 	s.hits[k] = a
+}
+
+// revision is the highest known of what k leads to, fresh or not; 0 when that is not known.
+func (c *cache) revision(k *cacheKey, r recordKey) int64 {
+	s := c.shard(k)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if a := s.hits[*k]; a != nil && a.rec.tenant == r.tenant && a.rec.id == r.id {
+		return a.rec.revision
+	}
+	return 0
 }
 
 // forget drops k from the index. c.mu is held.
@@ -208,8 +219,21 @@ func (c *cache) forget(r recordKey, k cacheKey) {
 	}
 }
 
-// evict drops what is known of a record, after a change to it was committed. Misses need no eviction: what was not there
-// and is of issued form cannot come into being, and a restored backup is known by its lost feed.
+// dropMisses forgets what was not there.
+func (c *cache) dropMisses() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch.Add(1)
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		clear(s.misses)
+		s.mu.Unlock()
+	}
+}
+
+// evict drops what is known of a record, after a change to it was committed. Misses are not evicted: an issued value
+// that was not there comes into being only by the commit of a transaction in which it was made.
 func (c *cache) evict(r recordKey) {
 	if c.stale == 0 {
 		return

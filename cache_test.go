@@ -118,7 +118,9 @@ func TestCacheDoesNotPublishAFillBegunBeforeAChange(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		_, err := m.Verify(context.WithoutCancel(t.Context()), token, keycote.Request{})
-		require.NoError(t, err, "it asked before the change")
+		if err != nil { // it asked before the change, and may have looked twice
+			require.ErrorIs(t, err, keycote.ErrRevoked)
+		}
 	})
 	<-g.held
 	g.hold.Store(nil)
@@ -330,4 +332,102 @@ func TestJunkDoesNotStarveIssuedKeys(t *testing.T) {
 	cancel()
 	close(release)
 	wg.Wait()
+}
+
+// A chosen value may pass from one key to another, and what is known of it must go with the one that has it.
+func TestCacheEvictsAValueThatHasPassedOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	here := w.another(&keycote.Options{MaxStale: stale})
+	const value = "Xr4!uLongChosenValue-91"
+	verify := func() error { _, err := here.Verify(t.Context(), value, keycote.Request{}); return err }
+	choose := func(name string) *keycote.Key {
+		k, _, err := w.Issue(t.Context(), keycote.IssueParams{Name: name, Secret: keycote.NewSecret(value)})
+		require.NoError(t, err)
+		return k
+	}
+	first := choose("first")
+	require.NoError(t, verify())
+	require.NoError(t, w.Delete(t.Context(), first.ID, ""))
+	second := choose("second")
+	w.clock.Advance(stale)
+	require.NoError(t, verify())
+	_, err := here.Revoke(t.Context(), second.ID, "")
+	require.NoError(t, err)
+	require.ErrorIs(t, verify(), keycote.ErrRevoked)
+}
+
+// A follower that came after a revocation elsewhere must not take an answer from before it, whatever the feed said of
+// everything else meanwhile.
+func TestCacheFollowersHeedTheFeed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	g := &lookupGate{Store: w.store, held: make(chan struct{}, 64)}
+	here, err := keycote.New(t.Context(), g, w.kek, &keycote.Options{Now: w.clock.Now, MaxStale: stale})
+	require.NoError(t, err)
+	k, token := issueCached(t, w.Manager, "k")
+	position := here.Follow(t.Context(), "")
+	release := make(chan struct{})
+	g.hold.Store(&release)
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = here.Verify(context.WithoutCancel(t.Context()), token, keycote.Request{}) })
+	<-g.held // the leader has read, and waits
+	g.hold.Store(nil)
+	_, err = w.Revoke(t.Context(), k.ID, "")
+	require.NoError(t, err)
+	var late error
+	started := make(chan struct{})
+	wg.Go(func() {
+		close(started)
+		_, late = here.Verify(context.WithoutCancel(t.Context()), token, keycote.Request{})
+	})
+	<-started
+	w.clock.Advance(2 * stale)
+	here.Follow(t.Context(), position)
+	close(release)
+	wg.Wait()
+	require.ErrorIs(t, late, keycote.ErrRevoked)
+}
+
+// Who can write to the database can also delete what the feed would have said.
+func TestTheFeedDoesNotVouchForEver(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	here := w.another(&keycote.Options{MaxStale: stale})
+	_, token := issueCached(t, w.Manager, "k")
+	position := here.Follow(t.Context(), "")
+	_, err := here.Verify(t.Context(), token, keycote.Request{})
+	require.NoError(t, err)
+	lookups := w.store.readsOf("lookup")
+	for passed := time.Duration(0); passed < 5*time.Minute; passed += stale / 2 {
+		w.clock.Advance(stale / 2)
+		position = here.Follow(t.Context(), position)
+		_, err = here.Verify(t.Context(), token, keycote.Request{})
+		require.NoError(t, err)
+	}
+	require.Equal(t, lookups+1, w.store.readsOf("lookup"))
+}
+
+// An older copy of a row that is put back is noticed by a process that has seen the newer one.
+func TestCacheNoticesAnOlderRow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	here := w.another(&keycote.Options{MaxStale: stale})
+	k, token := issueCached(t, w.Manager, "k")
+	older := w.raw(k.ID)
+	_, err := w.Disable(t.Context(), k.ID, "")
+	require.NoError(t, err)
+	_, err = here.Verify(t.Context(), token, keycote.Request{})
+	require.ErrorIs(t, err, keycote.ErrDisabled)
+	now := w.raw(k.ID)
+	for _, b := range []keycote.Batch{
+		{ID: "away", Delete: []keycote.RecordRef{{ID: k.ID, Revision: now.Revision}}},
+		{ID: "back", Insert: []keycote.Record{older}},
+	} {
+		require.NoError(t, w.store.Store.Commit(t.Context(), b))
+	}
+	w.clock.Advance(stale)
+	_, err = here.Verify(t.Context(), token, keycote.Request{})
+	require.ErrorIs(t, err, keycote.ErrTampered)
+	require.ErrorIs(t, err, keycote.ErrUnauthenticated)
 }

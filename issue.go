@@ -253,6 +253,11 @@ func (c *change) replayCreate(p creation) (done bool, err error) {
 	case rec.state == StateRevoked || !c.sameParams(rec.request, p.encode()):
 		return false, &Error{Code: ErrConflict, Err: errors.New("the RequestID was used for another request")}
 	}
+	if c.opts.Authorize != nil { // the key may be somebody else's by now
+		if err := c.authorize(c.ctx, c.action, rec.key(c.now, raw.Uses)); err != nil {
+			return false, err
+		}
+	}
 	if err := ceiling(c.ctx, rec.scopes); err != nil {
 		return false, err
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,6 +62,9 @@ const (
 	ringTop      = ringShredded
 )
 
+// maxWraps bounds the KEKs of one keyring.
+const maxWraps = 64
+
 func decodeRing(body []byte) (wraps []wrap, shredded time.Time, err error) {
 	d := openBody(string(body), ringTop)
 	for d.next() {
@@ -78,6 +82,9 @@ func decodeRing(body []byte) (wraps []wrap, shredded time.Time, err error) {
 			}
 			if d.err == nil {
 				d.err = in.err
+			}
+			if len(wraps) == maxWraps || slices.ContainsFunc(wraps, func(o wrap) bool { return o.kek == w.kek }) {
+				d.err = errMalformed // each of them would cost a call to the KMS
 			}
 			wraps = append(wraps, w)
 		case ringShredded:

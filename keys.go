@@ -41,6 +41,7 @@ type txState struct {
 	mu    sync.Mutex
 	rings map[string]*keyring // tenants' keyrings made in this transaction
 	keys  []recordKey         // that were changed in it
+	gate  *reloadGate
 }
 
 // Options are optional, every one. No zero value opens anything.
@@ -99,7 +100,7 @@ func New(ctx context.Context, store Store, kek KEK, opts *Options) (*Manager, er
 	if s.now == nil {
 		s.now = systemClock
 	}
-	s.rings = &rings{keks: keks{kek, opts.Retired, opts.Recovery}, now: s.now, log: s.log}
+	s.rings = newRings(keks{kek, opts.Retired, opts.Recovery}, s.now, s.log)
 	s.uses.start(s.now())
 	s.cache.init(s.opts.MaxStale, s.opts.CacheSize)
 	if err := s.rings.start(ctx, store); err != nil {
@@ -198,7 +199,7 @@ func (m *Manager) Tenants(ctx context.Context) iter.Seq2[string, error] {
 // do. Uses that the view counts are written with m's, outside of the transaction.
 func (m *Manager) In(s Store) (view *Manager, committed func()) {
 	v := *m
-	v.store, v.tx = s, &txState{rings: map[string]*keyring{}}
+	v.store, v.tx = s, &txState{rings: map[string]*keyring{}, gate: newReloadGate()}
 	if s == nil && v.broken == nil {
 		v.broken = errors.New("the store is nil")
 	}
@@ -211,23 +212,40 @@ func (m *Manager) In(s Store) (view *Manager, committed func()) {
 		for _, k := range v.tx.keys {
 			m.cache.evict(k)
 		}
+		if m.cache.stale > 0 && len(v.tx.keys) > 0 {
+			m.cache.dropMisses() // a key that was made there may have been tried before the commit
+		}
 	}
 }
 
 // begin stands at the start of every call: it refuses those on a broken view, and sees to it that the root keyrings are
 // as of the last minute.
 func (m *Manager) begin(ctx context.Context, action Action) error {
-	return m.beginAt(ctx, action, m.now())
-}
-
-func (m *Manager) beginAt(ctx context.Context, action Action, now time.Time) error {
 	if m.broken != nil {
 		return &Error{Op: string(action), Code: ErrInvalid, Err: m.broken}
 	}
-	if m.tx == nil { // a transaction's snapshot may be older than what is known
+	if actor, ok := ActorFrom(ctx); ok && !textOK(actor.ID) { // it is going to stand in events
+		return &Error{Op: string(action), Code: ErrInvalid, Err: errors.New("the actor's id is malformed")}
+	}
+	m.refresh(ctx, m.now())
+	return nil
+}
+
+// refresh holds the root keyrings against the store's once a minute; not in a host's own transaction, whose snapshot may
+// be older than what is known.
+func (m *Manager) refresh(ctx context.Context, now time.Time) {
+	if m.tx == nil {
 		m.rings.refresh(ctx, m.store, now)
 	}
-	return nil
+}
+
+// reloadUnknown reads the root keyrings again for a token or a seal that names a key we do not know. What a transaction
+// finds out, or fails to, is its own.
+func (m *Manager) reloadUnknown(ctx context.Context, g *reloadGate) error {
+	if m.tx != nil {
+		g = m.tx.gate
+	}
+	return m.rings.reloadUnknown(ctx, m.store, g)
 }
 
 // roots are the root keyrings.

@@ -102,7 +102,7 @@ func ceiling(ctx context.Context, scopes []string) error {
 func (m *Manager) openRecord(ctx context.Context, raw *Record, tenant, id string, full bool) (*record, error) {
 	roots := m.roots()
 	if !roots.record.made(raw.Seal) {
-		if err := m.rings.reloadUnknown(ctx, m.store); err != nil {
+		if err := m.reloadUnknown(ctx, m.rings.forSeals); err != nil {
 			return nil, err
 		}
 		roots = m.roots()

@@ -47,14 +47,15 @@ func (k *marks) add(key markKey, p pendingMark) {
 	k.n.Store(int32(len(k.pending)))
 }
 
-func (k *marks) has(key markKey) bool {
+// has reports whether the first use of this very value waits to be written down.
+func (k *marks) has(key markKey, digests []digest) bool {
 	if k.n.Load() == 0 {
 		return false
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	_, there := k.pending[key]
-	return there
+	p, there := k.pending[key]
+	return there && holdsAny(p.digests, digests)
 }
 
 func (k *marks) done(key markKey) {
@@ -96,7 +97,7 @@ func needsMark(rec *record, v *version) bool {
 func (m *Manager) markUsed(ctx context.Context, rec *record, at int, now time.Time, r Request) (*record, int, error) {
 	v := &rec.versions[at]
 	key := markKey{rec.tenant, rec.id, v.number}
-	if !needsMark(rec, v) || m.marks.has(key) { // the next flush tries it again
+	if !needsMark(rec, v) || m.marks.has(key, v.digests) { // the next flush tries it again
 		return rec, at, nil
 	}
 	ended, err := m.commitMark(ctx, rec, at, now)
@@ -186,8 +187,9 @@ func (m *Manager) retryMarks(ctx context.Context) error {
 			}
 		}
 		switch {
-		case err == nil, errors.Is(err, ErrNotFound):
+		case err == nil, errors.Is(err, ErrNotFound), CodeOf(err) == ErrTampered: // of no use any more
 			m.marks.done(key)
+		case errors.Is(err, errLost): // somebody else changes the key: next time
 		default:
 			failed = err
 		}

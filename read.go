@@ -214,7 +214,7 @@ func (m *Manager) Events(ctx context.Context, f EventFilter) iter.Seq2[Event, er
 				}
 				q.Filter.After = rows[i].ID
 			}
-			if len(rows) < q.Limit {
+			if len(rows) < q.Limit || q.Filter.After == "" { // an id that was emptied: After would start again
 				return
 			}
 		}
@@ -263,7 +263,7 @@ func (m *Manager) openEvent(ctx context.Context, row *EventRecord) (Event, error
 		id = ""
 	}
 	if !roots.trail.made(row.Seal) {
-		if err := m.rings.reloadUnknown(ctx, m.store); err != nil {
+		if err := m.reloadUnknown(ctx, m.rings.forSeals); err != nil {
 			return Event{ID: id}, err
 		}
 		roots = m.roots()

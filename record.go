@@ -158,10 +158,10 @@ func (r *record) trim() {
 
 // strip forgets what finds and opens values: what is left may be handed out.
 func (r *record) strip() {
-	r.request = nil
+	r.request, r.unknown = nil, nil
 	for i := range r.versions {
 		v := &r.versions[i]
-		v.digests, v.sealed, v.request = nil, "", nil
+		v.digests, v.sealed, v.request, v.unknown = nil, "", nil, nil
 	}
 }
 

@@ -49,18 +49,30 @@ type rings struct {
 	roots   atomic.Pointer[rootRings]
 	checked atomic.Int64 // microseconds: when roots were last held against the store
 
-	mu sync.Mutex // one reading of the roots at a time
+	reading chan struct{} // holds a token while the roots are read: one reading at a time
 
-	retry   chan struct{} // holds a token while an unknown key makes us read them; it guards what follows
-	retried time.Time     // when one last did
-	unread  bool          // and it failed
+	forTokens, forSeals *reloadGate // apart, so that made-up tokens cannot spend what a record's seal needs
 
 	tenants ringCache
 }
 
+// reloadGate lets an unknown key make us read the root keyrings, once a second.
+type reloadGate struct {
+	turn    chan struct{} // holds a token while somebody reads; it guards what follows
+	retried time.Time     // when somebody last did
+	unread  bool          // and it failed
+}
+
+func newReloadGate() *reloadGate { return &reloadGate{turn: make(chan struct{}, 1)} }
+
+func newRings(k keks, now func() time.Time, log *slog.Logger) *rings {
+	return &rings{
+		keks: k, now: now, log: log, reading: make(chan struct{}, 1), forTokens: newReloadGate(), forSeals: newReloadGate(),
+	}
+}
+
 // start opens the root keyrings, or makes them on an empty store.
 func (r *rings) start(ctx context.Context, store Store) error {
-	r.retry = make(chan struct{}, 1)
 	found, err := r.readRoots(ctx, store)
 	if err != nil {
 		return err
@@ -94,14 +106,14 @@ func (r *rings) start(ctx context.Context, store Store) error {
 func isEmpty(ctx context.Context, store Store) (bool, error) {
 	items, err := store.Items(ctx, ItemQuery{AllTenants: true, Limit: 1})
 	if err != nil || len(items) > 0 {
-		return false, err
+		return false, causeOf(err)
 	}
 	records, err := store.List(ctx, Query{AllTenants: true, Limit: 1})
 	if err != nil || len(records) > 0 {
-		return false, err
+		return false, causeOf(err)
 	}
 	events, err := store.Events(ctx, EventQuery{AllTenants: true, Limit: 1})
-	return len(events) == 0, err
+	return len(events) == 0, causeOf(err)
 }
 
 func (r *rings) createRoots(ctx context.Context, store Store) error {
@@ -131,7 +143,7 @@ func kekFailure(ctx context.Context) Code {
 func (r *rings) readRoots(ctx context.Context, store Store) (map[string]Item, error) {
 	items, err := store.Items(ctx, ItemQuery{Space: spaceKeyring, Limit: 100})
 	if err != nil {
-		return nil, err
+		return nil, causeOf(err) // whatever a Store says here, it is an outage
 	}
 	found := map[string]Item{}
 	for _, item := range items {
@@ -186,21 +198,27 @@ func (r *rings) install(roots *rootRings) {
 }
 
 // refresh holds the root keyrings against the store's once a minute. A store that cannot be asked, or a keyring that
-// does not open, leaves them as they are: what they verify is still genuine, and no change gets past the fence.
+// does not open, leaves them as they are, to be asked again a second later: what they verify is still genuine, and no
+// change gets past the fence.
 func (r *rings) refresh(ctx context.Context, store Store, now time.Time) {
 	us, before := now.UnixMicro(), r.checked.Load()
 	if age := us - before; age >= 0 && age < ringRefresh.Microseconds() || !r.checked.CompareAndSwap(before, us) {
 		return
 	}
 	if err := r.reload(ctx, store); err != nil {
+		r.checked.CompareAndSwap(us, us-(ringRefresh-ringRetry).Microseconds())
 		r.log.LogAttrs(ctx, slog.LevelError, "keycote: the root keyrings could not be read again", slog.Any("error", err))
 	}
 }
 
 // reload reads the root keyrings again and opens those that have changed.
 func (r *rings) reload(ctx context.Context, store Store) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	select {
+	case r.reading <- struct{}{}:
+	case <-ctx.Done():
+		return &Error{Code: ErrUnavailable, Err: ctx.Err()}
+	}
+	defer func() { <-r.reading }()
 	found, err := r.readRoots(ctx, store)
 	if err != nil {
 		return err
@@ -230,26 +248,28 @@ func (r *rings) reload(ctx context.Context, store Store) error {
 // reloadUnknown is reload for a token or seal that names a key we do not know: at most once a second, so that made-up
 // ones cannot turn into reads. Who comes while it is under way waits for it. It fails when the keyrings could not be
 // read, and for the rest of that second: an outage must read neither as an unknown key nor as tampering.
-func (r *rings) reloadUnknown(ctx context.Context, store Store) error {
+func (r *rings) reloadUnknown(ctx context.Context, store Store, g *reloadGate) error {
 	select {
-	case r.retry <- struct{}{}:
+	case g.turn <- struct{}{}:
 	case <-ctx.Done():
 		return &Error{Code: ErrUnavailable, Err: ctx.Err()}
 	}
-	defer func() { <-r.retry }()
+	defer func() { <-g.turn }()
 	now := r.now()
-	if since := now.Sub(r.retried); since >= 0 && since < ringRetry {
-		if r.unread {
+	if since := now.Sub(g.retried); since >= 0 && since < ringRetry {
+		if g.unread {
 			return &Error{Code: ErrUnavailable, Err: errors.New("the root keyrings could not be read a moment ago")}
 		}
 		return nil
 	}
-	r.retried, r.unread = now, true
 	if err := r.reload(ctx, store); err != nil {
+		if ctx.Err() == nil { // else it says nothing about the store
+			g.retried, g.unread = now, true
+		}
 		r.log.LogAttrs(ctx, slog.LevelError, "keycote: the root keyrings could not be read again", slog.Any("error", err))
 		return &Error{Code: ErrUnavailable, Err: causeOf(err)}
 	}
-	r.unread = false
+	g.retried, g.unread = now, false
 	return nil
 }
 
@@ -283,7 +303,7 @@ func (r *rings) dataNow(ctx context.Context, store Store, tenant string) (*keyri
 func readData(ctx context.Context, store Store, tenant string) (Item, error) {
 	items, err := store.Items(ctx, ItemQuery{Space: spaceKeyring, Tenant: tenant, Name: ringData, Limit: 1})
 	if err != nil || len(items) == 0 {
-		return Item{}, err
+		return Item{}, causeOf(err)
 	}
 	return items[0], nil
 }

@@ -59,9 +59,9 @@ func (m *Manager) follow(ctx context.Context, position string) string {
 			case c.ID != "":
 				m.cache.evict(recordKey{c.Tenant, c.ID})
 			case c.Space == spaceKeyring:
+				m.cache.epoch.Add(1) // first: who read before this vouches for nothing
 				m.rings.tenants.drop(c.Tenant)
 				m.rings.checked.Store(0)
-				m.cache.epoch.Add(1)
 			}
 		}
 		if position == "" {
@@ -78,10 +78,10 @@ func (m *Manager) follow(ctx context.Context, position string) string {
 
 // forgetAll drops all that other processes may have changed without our knowing.
 func (m *Manager) forgetAll() {
-	m.rings.tenants.clear()
-	m.rings.checked.Store(0)
 	if m.cache.stale > 0 {
 		m.cache.fed.Store(nil)
 		m.cache.reset()
 	}
+	m.rings.tenants.clear()
+	m.rings.checked.Store(0)
 }

@@ -122,9 +122,11 @@ func TestInRolledBackLeavesNothing(t *testing.T) {
 	require.Equal(t, goodValue, secret.Reveal())
 	again, committed := w.In(w.begin())
 	committed()
-	secret, err = again.Reveal(t.Context(), key.ID, "look")
+	_, secret, err = again.Use(t.Context(), key.ID, keycote.Request{})
 	require.NoError(t, err)
 	require.Equal(t, goodValue, secret.Reveal())
+	_, err = again.Reveal(t.Context(), key.ID, "look")
+	require.ErrorIs(t, err, keycote.ErrInvalid, "a rollback would take its event away")
 }
 
 func TestInRetriesNothing(t *testing.T) {

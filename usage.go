@@ -128,7 +128,10 @@ func (l *useLog) row(k useKey) *useTally {
 	if l.rows == nil {
 		l.rows = map[useKey]*useTally{}
 	}
-	if k.key == "" {
+	switch {
+	case len(l.rows) >= 2*maxUseRows:
+		k = useKey{outcome: k.outcome, window: k.window}
+	case k.key == "":
 		if l.since != k.window || l.strangers == nil {
 			l.since, l.strangers = k.window, map[useKey]struct{}{}
 		}
@@ -136,16 +139,11 @@ func (l *useLog) row(k useKey) *useTally {
 			if len(l.strangers) < maxStrangers {
 				l.strangers[k] = struct{}{}
 			} else {
-				k.addr = netip.Addr{}
+				k = useKey{outcome: k.outcome, window: k.window} // the tenant, too, may be of a stranger's choosing
 			}
 		}
-	} else {
-		if len(l.rows) >= maxUseRows {
-			k.addr, k.route, k.agent = netip.Addr{}, "", ""
-		}
-		if len(l.rows) >= 2*maxUseRows {
-			k = useKey{outcome: k.outcome, window: k.window}
-		}
+	case len(l.rows) >= maxUseRows:
+		k.addr, k.route, k.agent = netip.Addr{}, "", ""
 	}
 	t := l.rows[k]
 	if t == nil {
@@ -197,7 +195,7 @@ func (m *Manager) refused(ctx context.Context, action Action, id, name string, e
 		tenant: m.tenant, actor: actor.ID, key: idOrNone(id), action: action, code: code, window: windowOf(now),
 	}
 	first := &refusal{addr: actor.Addr.Unmap().WithZone("")}
-	if len(name) <= 4*255 && utf8.ValidString(name) {
+	if len(name) <= 4*255 && utf8.ValidString(name) && !strings.ContainsFunc(name, isControl) {
 		first.name = name
 	}
 	l := &m.uses
@@ -227,7 +225,7 @@ func (m *Manager) Flush(ctx context.Context) error {
 		return wrapError(ctx, opFlush, "", ctx.Err())
 	}
 	defer func() { m.uses.sending <- struct{}{} }()
-	return wrapError(ctx, opFlush, "", m.flush(ctx))
+	return wrapError(ctx, opFlush, "", causeOf(m.flush(ctx)))
 }
 
 // flushDue is Flush for the one call that finds a window over.
@@ -303,7 +301,7 @@ func (k *useKey) where() string {
 // a Batch whose answer got lost does not tell of a call twice.
 func (m *Manager) sendRefusals(ctx context.Context) error {
 	l := &m.uses
-	for {
+	for range 2 { // what was left over, and what there is now: not what comes in meanwhile
 		if len(l.untold) == 0 {
 			l.mu.Lock()
 			taken := l.refusals
@@ -327,6 +325,7 @@ func (m *Manager) sendRefusals(ctx context.Context) error {
 		}
 		l.untold = nil
 	}
+	return nil
 }
 
 func (m *Manager) eventsOf(refusals map[refusalKey]*refusal) []Event {

@@ -73,6 +73,9 @@ func (m *Manager) credential(ctx context.Context, id string, now time.Time) (*re
 	}
 	rec, raw, err := m.load(ctx, id)
 	if err != nil {
+		if _, ok := ActorFrom(ctx); ok {
+			err = m.hidden(ctx, ActionUse, id, raw, err)
+		}
 		return nil, nil, err
 	}
 	if leasing && rec.kind == KindCredential {
@@ -111,12 +114,17 @@ func judgeUse(rec *record, state State, r Request) error {
 // Reveal shows a credential's value to a person, who must say why; an event is committed before it returns. It works on
 // a disabled and on an expired credential.
 //
-// It fails with a [*ValidationError] without a reason; with [ErrInvalid] for an access key, which has nothing to reveal;
+// It fails with a [*ValidationError] without a reason; with [ErrInvalid] for an access key, which has nothing to reveal, and
+// in a host's own transaction, where a rollback would take the event away;
 // with [ErrRevoked] when the value was erased; with [ErrNotFound], [ErrForbidden], [ErrTampered], [ErrShredded],
 // [ErrKEK], and with [ErrUnavailable] also when the event could not be written.
 func (m *Manager) Reveal(ctx context.Context, id, reason string) (Secret, error) {
 	if err := m.begin(ctx, ActionReveal); err != nil {
 		return Secret{}, err
+	}
+	if m.tx != nil { // its event would go with a rollback, and the value would have been seen
+		err := errors.New("nothing can be revealed in a host's own transaction")
+		return Secret{}, &Error{Op: string(ActionReveal), ID: idOrNone(id), Code: ErrInvalid, Err: err}
 	}
 	var secret Secret
 	var name string
@@ -167,6 +175,12 @@ func (m *Manager) open(ctx context.Context, rec *record) (Secret, error) {
 	ring, err := m.dataRing(ctx, true)
 	if err != nil {
 		return Secret{}, err
+	}
+	if ring != nil && !ring.shredded && !ring.made([]byte(v.sealed)) && m.tx == nil {
+		// Another process has added a key since this keyring was read.
+		if ring, err = m.rings.dataNow(ctx, m.store, m.tenant); err != nil {
+			return Secret{}, err
+		}
 	}
 	switch {
 	case ring == nil:

@@ -40,10 +40,10 @@ type Grant struct {
 // A mistyped or made-up value of issued form is refused without a read of the store; any other value costs one, unless
 // Options.IssuedOnly is set.
 func (m *Manager) Verify(ctx context.Context, token string, r Request) (Grant, error) {
-	now := m.now()
-	if err := m.beginAt(ctx, actionVerify, now); err != nil {
-		return Grant{}, err
+	if m.broken != nil {
+		return Grant{}, &Error{Op: opVerify, Code: ErrInvalid, Err: m.broken}
 	}
+	now := m.now()
 	rec, at, shared, err := m.answer(ctx, token, now)
 	if err == nil {
 		err = m.judge(rec, &rec.versions[at], now, r)
@@ -88,6 +88,7 @@ func (m *Manager) refuse(ctx context.Context, rec *record, at int, now time.Time
 // record from the cache is stripped, and shared.
 func (m *Manager) answer(ctx context.Context, value string, now time.Time) (rec *record, at int, shared bool, err error) {
 	if m.cache.stale == 0 || m.tx != nil {
+		m.refresh(ctx, now)
 		list, err := m.digestsOf(ctx, value)
 		if err != nil {
 			return nil, 0, false, err
@@ -102,6 +103,7 @@ func (m *Manager) answer(ctx context.Context, value string, now time.Time) (rec 
 	if a := m.cache.get(&k, moment); a != nil {
 		return a.found()
 	}
+	m.refresh(ctx, now) // what is cached must not wait for a store that hangs
 	list, err := m.digestsOf(ctx, value)
 	if err != nil {
 		return nil, 0, false, err
@@ -117,9 +119,9 @@ func (m *Manager) answer(ctx context.Context, value string, now time.Time) (rec 
 			return nil, 0, false, ctx.Err()
 		}
 		switch {
-		case f.answer != nil && m.cache.fresh(f.answer.known, m.cache.stamp(m.now())):
+		case f.answer != nil && f.epoch == m.cache.epoch.Load() && m.cache.fresh(f.answer.known, m.cache.stamp(m.now())):
 			return f.answer.found()
-		case f.err != nil && !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, context.DeadlineExceeded):
+		case f.err != nil:
 			return nil, 0, false, f.err
 		case f.answer == nil && f.err == nil:
 			rec, at, err = m.find(ctx, list)
@@ -142,6 +144,13 @@ func (m *Manager) fill(
 ) (rec *record, at int, shared bool, err error) {
 	defer m.cache.land(k, f)
 	rec, at, err = m.find(ctx, list)
+	for again := true; err == nil && rec.revision < m.cache.revision(&k, recordKey{rec.tenant, rec.id}); again = false {
+		if !again {
+			err = m.tampered(ctx, rec.tenant, rec.id, "the record is older than it was")
+			break
+		}
+		rec, at, err = m.find(ctx, list)
+	}
 	switch {
 	case err == nil && needsMark(rec, &rec.versions[at]):
 	case err == nil:
@@ -151,7 +160,7 @@ func (m *Manager) fill(
 	case errors.Is(err, ErrUnknownKey) && list[0].kind == digestToken:
 		f.answer = &cached{known: known}
 		m.cache.put(k, f.answer, f.epoch)
-	default:
+	case ctx.Err() == nil: // else the others read for themselves
 		f.err = err
 	}
 	return rec, at, f.answer != nil, err
@@ -168,7 +177,7 @@ func (m *Manager) digestsOf(ctx context.Context, value string) ([]digest, error)
 		id := t.indexKey()
 		o, ok := index.compute(id, tokenMessage(&t))
 		if !ok && !index.known[id] {
-			if err := m.rings.reloadUnknown(ctx, m.store); err != nil {
+			if err := m.reloadUnknown(ctx, m.rings.forTokens); err != nil {
 				return nil, err
 			}
 			o, ok = m.roots().index.compute(id, tokenMessage(&t))
@@ -196,13 +205,15 @@ func (m *Manager) digestsOf(ctx context.Context, value string) ([]digest, error)
 
 // find asks the store, once, whose value has these digests.
 func (m *Manager) find(ctx context.Context, list []digest) (rec *record, at int, err error) {
-	lane := m.lanes.of(list[0].kind)
-	select {
-	case lane <- struct{}{}:
-	case <-ctx.Done():
-		return nil, 0, ctx.Err()
+	if m.tx == nil { // a transaction may hold the connection that those in the lane wait for
+		lane := m.lanes.of(list[0].kind)
+		select {
+		case lane <- struct{}{}:
+		case <-ctx.Done():
+			return nil, 0, ctx.Err()
+		}
+		defer func() { <-lane }()
 	}
-	defer func() { <-lane }()
 	rec, at, err = m.lookup(ctx, list)
 	switch {
 	case errors.Is(err, ErrNotFound):
