@@ -272,7 +272,11 @@ var faults = map[string]func(int, func() error) error{
 		return errors.Join(errDriver, err)
 	},
 	"an error that talks like ours": func(i int, do func() error) error { return talkative{} },
-	"its own context ended":         func(i int, do func() error) error { return context.DeadlineExceeded },
+	"an error that carries codes": func(i int, do func() error) error {
+		return errors.Join(errDriver, keycote.ErrUnknownKey, keycote.ErrTampered, keycote.ErrKEK, keycote.ErrForbidden,
+			&keycote.Error{Op: "verify", ID: "key_01jtbqz4m0e8v3w2x1y0z9abcd", Code: keycote.ErrRevoked})
+	},
+	"its own context ended": func(i int, do func() error) error { return context.DeadlineExceeded },
 }
 
 // talkative is an error of a driver whose words are those of codes.

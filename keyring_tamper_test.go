@@ -115,6 +115,34 @@ func TestAnotherKeyringInItsPlace(t *testing.T) {
 	s.requireTampered(t, "garbage", func(i *keycote.Item) { i.Body = []byte("\x01\xff\xff\xff\xff\xff"); i.Revision++ })
 }
 
+// The keyrings of record and trail are of one tenant, one revision and one kind of key: their purpose alone parts them.
+func TestRootKeyringsExchanged(t *testing.T) {
+	t.Parallel()
+	s := newRingScene(t)
+	_, token := issue(t, s.m, keycote.IssueParams{Name: "key"})
+	dirty := s.store.rows(t)
+	for range 2 { // and once more with raised revisions, which a running process reads
+		record, trail := dirty.item(t, "", "record"), dirty.item(t, "", "trail")
+		record.Body, trail.Body = trail.Body, record.Body
+		s.store.put(t, dirty)
+		_, err := keycote.New(t.Context(), s.store, s.kek, s.options(t, nil))
+		require.ErrorIs(t, heard(err), keycote.ErrTampered)
+		record.Body, trail.Body = trail.Body, record.Body
+		for _, item := range []*keycote.Item{dirty.item(t, "", "index"), record, trail} {
+			next, err := keycote.NextKeyring(t.Context(), *item, s.kek, nil, s.kek)
+			require.NoError(t, err)
+			*item = next
+		}
+	}
+	record, trail := dirty.item(t, "", "record"), dirty.item(t, "", "trail")
+	record.Body, trail.Body = trail.Body, record.Body
+	s.store.put(t, dirty)
+	_, _, err := s.m.Issue(t.Context(), keycote.IssueParams{Name: "fenced"})
+	require.ErrorIs(t, heard(err), keycote.ErrTampered)
+	_, err = s.m.Verify(t.Context(), token, keycote.Request{})
+	require.NoError(t, err)
+}
+
 // An older revision put back: who knows the newer one says so; the values sealed since do not open for anybody.
 func TestAnOlderKeyringPutBack(t *testing.T) {
 	t.Parallel()
