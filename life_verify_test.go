@@ -128,7 +128,9 @@ func TestUnknownValues(t *testing.T) {
 	w := newWorld(t, nil)
 	key, token := w.issue(keycote.IssueParams{})
 	flipped := []byte(token)
-	flipped[10]++
+	if flipped[10]++; !strings.Contains("123456789BCDEFGHIJKLMNOPQRSTUVWXYZbcdefghijklmnopqrstuvwxyz", string(flipped[10])) {
+		flipped[10] -= 2 // still of issued form
+	}
 	stored := w.raw(key.ID)
 	lookups := w.store.readsOf("lookup")
 	for name, value := range map[string]string{
