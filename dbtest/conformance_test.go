@@ -9,11 +9,14 @@ import (
 	"github.com/keycote/keycote/storetest"
 )
 
+// unsynced spares the waiting for a disk, which is not what these tests are about.
+const unsynced = "&_pragma=synchronous(OFF)"
+
 // TestConformance holds the store to the contract of every Store, on a file of its own for each promise.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t testing.TB) keycote.Store {
-		store, _ := openStore(t, newFile(t))
+		store, _ := openStore(t, newFile(t), unsynced)
 		return store
 	})
 	ran(t, modernc, "storetest")
@@ -23,7 +26,7 @@ func TestConformance(t *testing.T) {
 func TestConformanceInTx(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t testing.TB) keycote.Store {
-		store, db := openStore(t, newFile(t))
+		store, db := openStore(t, newFile(t), unsynced)
 		tx, err := db.BeginTx(t.Context(), nil)
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = tx.Rollback() }) // the test's context has ended it already

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,9 +22,10 @@ func dsn(path string) string {
 		"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
 }
 
-func openFile(t testing.TB, path string) *sql.DB {
+// openFile opens a file as recommended; more is added to the DSN, where the last word counts.
+func openFile(t testing.TB, path string, more ...string) *sql.DB {
 	t.Helper()
-	db, err := sql.Open("sqlite", dsn(path))
+	db, err := sql.Open("sqlite", dsn(path)+strings.Join(more, ""))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	return db
@@ -34,9 +36,9 @@ func newFile(t testing.TB) string {
 	return filepath.Join(t.TempDir(), "keycote test.db")
 }
 
-func openStore(t testing.TB, path string) (*sqlstore.Store, *sql.DB) {
+func openStore(t testing.TB, path string, more ...string) (*sqlstore.Store, *sql.DB) {
 	t.Helper()
-	db := openFile(t, path)
+	db := openFile(t, path, more...)
 	require.NoError(t, sqlstore.Migrate(t.Context(), db, sqlstore.SQLite))
 	store, err := sqlstore.New(t.Context(), db, sqlstore.SQLite)
 	require.NoError(t, err)
