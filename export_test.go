@@ -11,3 +11,12 @@ func NewValidatorWithoutStrength() *Validator {
 
 // Follow is one step of Run: it reads the feed from position on.
 func (m *Manager) Follow(ctx context.Context, position string) string { return m.follow(ctx, position) }
+
+// UseRows is how many rows of the use log are in memory, those on their way to the store included.
+func (m *Manager) UseRows() int {
+	n := 0
+	for _, b := range m.uses.unsent {
+		n += len(b.Uses)
+	}
+	return n + len(m.uses.rows)
+}
