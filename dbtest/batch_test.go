@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,17 +28,21 @@ func everything(id string) keycote.Batch {
 
 // parts counts what is there of everything(id), of the feed as well: 0 is nothing, whole is all of it.
 func parts(ctx context.Context, db *sql.DB, id string) (int, error) {
-	const whole = "SELECT (SELECT COUNT(*) FROM keycote_records WHERE tenant = 't' AND id = ?1)" +
-		" + (SELECT COUNT(*) FROM keycote_digests WHERE tenant = 't' AND id = ?1)" +
-		" + (SELECT COUNT(*) FROM keycote_labels WHERE tenant = 't' AND id = ?1)" +
-		" + (SELECT COUNT(*) FROM keycote_totals WHERE tenant = 't' AND id = ?1)" +
-		" + (SELECT COUNT(*) FROM keycote_uses WHERE tenant = 't' AND key_id = ?1)" +
-		" + (SELECT COUNT(*) FROM keycote_events WHERE tenant = 't' AND key_id = ?1)" +
-		" + (SELECT COUNT(*) FROM keycote_feed WHERE tenant = 't' AND id = ?1)" +
-		" + (SELECT COUNT(*) FROM keycote_items WHERE tenant = 't' AND name = ?2)" +
-		" + (SELECT COUNT(*) FROM keycote_batches WHERE id = ?2)"
+	return place{}.parts(ctx, db, id)
+}
+
+func (p place) parts(ctx context.Context, db *sql.DB, id string) (int, error) {
+	statement := "SELECT (SELECT COUNT(*) FROM keycote_records WHERE tenant = 't' AND id = 'new of ID')" +
+		" + (SELECT COUNT(*) FROM keycote_digests WHERE tenant = 't' AND id = 'new of ID')" +
+		" + (SELECT COUNT(*) FROM keycote_labels WHERE tenant = 't' AND id = 'new of ID')" +
+		" + (SELECT COUNT(*) FROM keycote_totals WHERE tenant = 't' AND id = 'new of ID')" +
+		" + (SELECT COUNT(*) FROM keycote_uses WHERE tenant = 't' AND key_id = 'new of ID')" +
+		" + (SELECT COUNT(*) FROM keycote_events WHERE tenant = 't' AND key_id = 'new of ID')" +
+		" + (SELECT COUNT(*) FROM keycote_feed WHERE tenant = 't' AND id = 'new of ID')" +
+		" + (SELECT COUNT(*) FROM keycote_items WHERE tenant = 't' AND name = 'ID')" +
+		" + (SELECT COUNT(*) FROM keycote_batches WHERE id = 'ID')"
 	var n int
-	err := db.QueryRowContext(ctx, whole, "new of "+id, id).Scan(&n)
+	err := db.QueryRowContext(ctx, strings.ReplaceAll(p.named(statement), "ID", id)).Scan(&n)
 	return n, err
 }
 

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"modernc.org/sqlite"
 )
 
 // statement is what the store asked the driver for.
@@ -63,32 +62,41 @@ func (w *watch) connections() int {
 // openWatched opens a file through w.
 func openWatched(t testing.TB, path string) (*sql.DB, *watch) {
 	t.Helper()
+	return place{driver: "sqlite", dsn: dsn(path)}.openWatched(t)
+}
+
+func (p place) openWatched(t testing.TB) (*sql.DB, *watch) {
+	t.Helper()
+	bare, err := sql.Open(p.driver, p.dsn)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, bare.Close()) })
 	w := &watch{}
-	db := sql.OpenDB(watchedConnector{w: w, dsn: dsn(path)})
+	db := sql.OpenDB(watchedConnector{w: w, driver: bare.Driver(), dsn: p.dsn})
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	return db, w
 }
 
 type watchedConnector struct {
-	w   *watch
-	dsn string
+	w      *watch
+	driver driver.Driver
+	dsn    string
 }
 
-func (c watchedConnector) Driver() driver.Driver { return &sqlite.Driver{} }
+func (c watchedConnector) Driver() driver.Driver { return c.driver }
 
 func (c watchedConnector) Connect(context.Context) (driver.Conn, error) {
-	conn, err := c.Driver().Open(c.dsn)
+	conn, err := c.driver.Open(c.dsn)
 	if err != nil {
 		return nil, err
 	}
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
 	c.w.opened++
-	return &watchedConn{sqliteConn: conn.(sqliteConn), w: c.w}, nil
+	return &watchedConn{fullConn: conn.(fullConn), w: c.w}, nil
 }
 
-// sqliteConn is what the driver's connection can do, and what this one therefore does.
-type sqliteConn interface {
+// fullConn is what the drivers' connections can do, and what this one therefore does.
+type fullConn interface {
 	driver.Conn
 	driver.ConnPrepareContext
 	driver.ConnBeginTx
@@ -97,7 +105,7 @@ type sqliteConn interface {
 }
 
 type watchedConn struct {
-	sqliteConn
+	fullConn
 	w *watch
 }
 
@@ -105,32 +113,32 @@ func (c *watchedConn) ExecContext(ctx context.Context, query string, args []driv
 	if err := c.w.run(query, args); err != nil {
 		return nil, err
 	}
-	return c.sqliteConn.ExecContext(ctx, query, args)
+	return c.fullConn.ExecContext(ctx, query, args)
 }
 
 func (c *watchedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	if err := c.w.run(query, args); err != nil {
 		return nil, err
 	}
-	return c.sqliteConn.QueryContext(ctx, query, args)
+	return c.fullConn.QueryContext(ctx, query, args)
 }
 
 func (c *watchedConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	stmt, err := c.sqliteConn.PrepareContext(ctx, query)
+	stmt, err := c.fullConn.PrepareContext(ctx, query)
 	if err != nil {
 		return nil, err
 	}
-	return &watchedStmt{sqliteStmt: stmt.(sqliteStmt), w: c.w, text: query}, nil
+	return &watchedStmt{fullStmt: stmt.(fullStmt), w: c.w, text: query}, nil
 }
 
-type sqliteStmt interface {
+type fullStmt interface {
 	driver.Stmt
 	driver.StmtExecContext
 	driver.StmtQueryContext
 }
 
 type watchedStmt struct {
-	sqliteStmt
+	fullStmt
 	w    *watch
 	text string
 }
@@ -139,12 +147,12 @@ func (s *watchedStmt) QueryContext(ctx context.Context, args []driver.NamedValue
 	if err := s.w.run(s.text, args); err != nil {
 		return nil, err
 	}
-	return s.sqliteStmt.QueryContext(ctx, args)
+	return s.fullStmt.QueryContext(ctx, args)
 }
 
 func (s *watchedStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
 	if err := s.w.run(s.text, args); err != nil {
 		return nil, err
 	}
-	return s.sqliteStmt.ExecContext(ctx, args)
+	return s.fullStmt.ExecContext(ctx, args)
 }

@@ -41,7 +41,12 @@ func requireIdle(t *testing.T, db *sql.DB) {
 
 func requireParts(t *testing.T, db *sql.DB, id string, want int) {
 	t.Helper()
-	n, err := parts(t.Context(), db, id)
+	place{}.requireParts(t, db, id, want)
+}
+
+func (p place) requireParts(t *testing.T, db *sql.DB, id string, want int) {
+	t.Helper()
+	n, err := p.parts(t.Context(), db, id)
 	require.NoError(t, err)
 	require.Equal(t, want, n, "parts of batch %s", id)
 }

@@ -4,6 +4,7 @@ package dbtest
 import (
 	"context"
 	"database/sql"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -19,12 +20,13 @@ import (
 // roleEnv makes the test binary a process of another kind: a test starts itself once more to have a second writer.
 const roleEnv = "KEYCOTE_DBTEST_ROLE"
 
-// suites is what was run and passed, by database.
+// suites is what was run, by database.
 var suites = struct {
 	sync.Mutex
 	on map[string][]string
 }{on: map[string][]string{}}
 
+// ran notes that a suite has passed on a database.
 func ran(t *testing.T, database, suite string) {
 	if t.Failed() {
 		return
@@ -42,26 +44,57 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	code := m.Run()
-	for _, database := range slices.Sorted(maps.Keys(suites.on)) {
-		on := suites.on[database]
-		slices.Sort(on)
-		fmt.Printf("dbtest: %s: %s\n", database, strings.Join(on, ", "))
+	flag.Parse()
+	if flag.Lookup("test.list").Value.String() != "" {
+		os.Exit(m.Run())
 	}
-	os.Exit(code)
+	os.Exit(run(m))
 }
 
-// runRole is the main function of a child: the role, the file and the child's name stand in the environment.
+func run(m *testing.M) (code int) {
+	ctx := context.Background()
+	servers, missing := prepare(ctx)
+	code = m.Run()
+	for _, e := range engines {
+		if e.db != nil {
+			_ = e.db.Close()
+		}
+	}
+	for _, s := range servers {
+		if err := s.release(ctx); err != nil {
+			fmt.Printf("dbtest: %s: %v\n", s.database, err)
+			code = 1
+		}
+	}
+	for _, e := range engines { // also those on which nothing passed
+		suites.on[e.name] = append(suites.on[e.name], "")
+	}
+	for _, database := range slices.Sorted(maps.Keys(suites.on)) {
+		on := slices.DeleteFunc(suites.on[database], func(suite string) bool { return suite == "" })
+		slices.Sort(on)
+		fmt.Printf("dbtest: %s: %s\n", database, strings.Join(slices.Compact(on), ", "))
+	}
+	for _, line := range missing {
+		fmt.Println("dbtest: " + line.text)
+		if line.fault {
+			code = 1
+		}
+	}
+	return code
+}
+
+// runRole is the main function of a child: the role, the store's place and the child's name stand in the environment.
 func runRole(role string) error {
 	ctx := context.Background()
-	db, err := sql.Open("sqlite", dsn(os.Getenv("KEYCOTE_DBTEST_FILE")))
+	db, err := sql.Open(os.Getenv("KEYCOTE_DBTEST_DRIVER"), os.Getenv("KEYCOTE_DBTEST_DSN"))
 	if err != nil {
 		return err
 	}
-	if err := sqlstore.Migrate(ctx, db, sqlstore.SQLite); err != nil {
+	dialect := sqlstore.Dialect(os.Getenv("KEYCOTE_DBTEST_DIALECT"))
+	if err := sqlstore.Migrate(ctx, db, dialect); err != nil {
 		return err
 	}
-	store, err := sqlstore.New(ctx, db, sqlstore.SQLite)
+	store, err := sqlstore.New(ctx, db, dialect)
 	if err != nil {
 		return err
 	}
@@ -78,12 +111,13 @@ func runRole(role string) error {
 }
 
 // child is this binary in another role.
-func child(ctx context.Context, role, file, name string) (*exec.Cmd, error) {
+func child(ctx context.Context, role string, p place, name string) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), roleEnv+"="+role, "KEYCOTE_DBTEST_FILE="+file, "KEYCOTE_DBTEST_NAME="+name)
+	cmd.Env = append(os.Environ(), roleEnv+"="+role, "KEYCOTE_DBTEST_NAME="+name, "KEYCOTE_DBTEST_DRIVER="+p.driver,
+		"KEYCOTE_DBTEST_DSN="+p.dsn, "KEYCOTE_DBTEST_DIALECT="+string(p.dialect))
 	return cmd, nil
 }

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,9 +23,12 @@ import (
 	"github.com/keycote/keycote"
 )
 
-// openHost is a process of a host: a Manager over the store, whose KEK lies beside the database as no real one should.
-func openHost(ctx context.Context, store keycote.Store, file string) (*keycote.Manager, error) {
-	kek, err := keycote.LocalKEK(file + ".kek")
+// kekEnv tells a child where the KEK of its host is.
+const kekEnv = "KEYCOTE_DBTEST_KEK"
+
+// openHost is a process of a host: a Manager over the store.
+func openHost(ctx context.Context, store keycote.Store, kekFile string) (*keycote.Manager, error) {
+	kek, err := keycote.LocalKEK(kekFile)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +44,7 @@ func manage(ctx context.Context, store keycote.Store, role, name string) error {
 			return err
 		}
 	}
-	m, err := openHost(ctx, store, os.Getenv("KEYCOTE_DBTEST_FILE"))
+	m, err := openHost(ctx, store, os.Getenv(kekEnv))
 	if err != nil {
 		return err
 	}
@@ -91,7 +95,7 @@ func credential(name string) keycote.AddParams {
 }
 
 // together starts n children in a role, lets them go at once, and returns what they printed.
-func together(t *testing.T, n int, role, file string, name func(int) string) (lines [][]string) {
+func together(t *testing.T, n int, role string, at place, kek string, name func(int) string) (lines [][]string) {
 	t.Helper()
 	type process struct {
 		cmd  *exec.Cmd
@@ -103,8 +107,9 @@ func together(t *testing.T, n int, role, file string, name func(int) string) (li
 	for i := range n {
 		p := &process{}
 		var err error
-		p.cmd, err = child(t.Context(), role, file, name(i))
+		p.cmd, err = child(t.Context(), role, at, name(i))
 		require.NoError(t, err)
+		p.cmd.Env = append(p.cmd.Env, kekEnv+"="+kek)
 		p.cmd.Stderr = &p.errs
 		p.in, err = p.cmd.StdinPipe()
 		require.NoError(t, err)
@@ -135,12 +140,15 @@ func together(t *testing.T, n int, role, file string, name func(int) string) (li
 
 // Processes that start at once where there is neither table nor key nor keyring end up with the same ones.
 func TestManagersStartAtOnce(t *testing.T) {
-	t.Parallel()
+	onEach(t, "managers that start at once", onceEach, managersStart)
+}
+
+func managersStart(t *testing.T, e *engine) {
 	const processes = 4
-	path := newFile(t)
-	lines := together(t, processes, "start", path, func(i int) string { return fmt.Sprint("process ", i) })
-	store, db := openStore(t, path)
-	m, err := openHost(t.Context(), store, path)
+	store, db, here := e.fresh(t)
+	kek := filepath.Join(t.TempDir(), "kek.json")
+	lines := together(t, processes, "start", here, kek, func(i int) string { return fmt.Sprint("process ", i) })
+	m, err := openHost(t.Context(), store, kek)
 	require.NoError(t, err)
 	items, err := store.Items(t.Context(), keycote.ItemQuery{AllTenants: true, Limit: 100})
 	require.NoError(t, err)
@@ -157,22 +165,24 @@ func TestManagersStartAtOnce(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, line[2], secret.Reveal())
 	}
-	requireSound(t, db)
+	here.requireSound(t, db)
 	requireTold(t, store, m)
 	requireTold(t, store, m.Tenant("acme"))
-	ran(t, modernc, "managers that start at once")
 }
 
 // Ten rotations of one key by two processes at once.
 func TestParallelRotations(t *testing.T) {
-	t.Parallel()
-	path := newFile(t)
-	store, db := openStore(t, path)
-	m, err := openHost(t.Context(), store, path)
+	onEach(t, "parallel rotations", onceEach, parallelRotations)
+}
+
+func parallelRotations(t *testing.T, e *engine) {
+	store, db, here := e.fresh(t)
+	kek := filepath.Join(t.TempDir(), "kek.json")
+	m, err := openHost(t.Context(), store, kek)
 	require.NoError(t, err)
 	key, _, err := m.Issue(t.Context(), keycote.IssueParams{Name: "one"})
 	require.NoError(t, err)
-	lines := together(t, 2, "rotate", path, func(int) string { return key.ID })
+	lines := together(t, 2, "rotate", here, kek, func(int) string { return key.ID })
 	require.Len(t, lines, 10)
 	now, err := m.Get(t.Context(), key.ID)
 	require.NoError(t, err)
@@ -190,27 +200,28 @@ func TestParallelRotations(t *testing.T) {
 	}
 	require.NotEmpty(t, won)
 	require.Len(t, won, last-1, "each version was answered to somebody")
-	requireSound(t, db)
+	here.requireSound(t, db)
 	requireTold(t, store, m)
-	ran(t, modernc, "parallel rotations")
 }
 
 // Two processes update one revision.
 func TestUpdatesOfOneRevision(t *testing.T) {
-	t.Parallel()
-	path := newFile(t)
-	store, _ := openStore(t, path)
-	m, err := openHost(t.Context(), store, path)
+	onEach(t, "two updates of one revision", onceEach, updatesOfOne)
+}
+
+func updatesOfOne(t *testing.T, e *engine) {
+	store, _, here := e.fresh(t)
+	kek := filepath.Join(t.TempDir(), "kek.json")
+	m, err := openHost(t.Context(), store, kek)
 	require.NoError(t, err)
 	key, _, err := m.Issue(t.Context(), keycote.IssueParams{Name: "one"})
 	require.NoError(t, err)
-	lines := together(t, 2, "update", path, func(int) string { return key.ID })
+	lines := together(t, 2, "update", here, kek, func(int) string { return key.ID })
 	now, err := m.Get(t.Context(), key.ID)
 	require.NoError(t, err)
 	require.EqualValues(t, 2, now.Revision)
 	require.ElementsMatch(t, [][]string{{"won", now.App}, {"lost", string(keycote.ErrConflict)}}, lines)
 	requireTold(t, store, m)
-	ran(t, modernc, "two updates of one revision")
 }
 
 const writes = 200
@@ -290,14 +301,16 @@ func manageAtRandom(ctx context.Context, m *keycote.Manager, name string) error 
 }
 
 // A host is killed in the middle of its work, again and again.
-func TestKilledManager(t *testing.T) {
-	t.Parallel()
-	path := newFile(t)
-	openStore(t, path)
+func TestKilledManager(t *testing.T) { onEach(t, "killed manager", onceEach, killedManager) }
+
+func killedManager(t *testing.T, e *engine) {
+	store, db, here := e.fresh(t)
+	kek := filepath.Join(t.TempDir(), "kek.json")
 	acknowledged, survived := 0, 0
 	for life := range 10 {
-		cmd, err := child(t.Context(), "manage", path, fmt.Sprint("life ", life))
+		cmd, err := child(t.Context(), "manage", here, fmt.Sprint("life ", life))
 		require.NoError(t, err)
+		cmd.Env = append(cmd.Env, kekEnv+"="+kek)
 		out, err := cmd.StdoutPipe()
 		require.NoError(t, err)
 		var errs bytes.Buffer
@@ -334,8 +347,11 @@ func TestKilledManager(t *testing.T) {
 		}
 		require.Empty(t, errs.String())
 
-		store, db := openStore(t, path)
-		m, err := openHost(t.Context(), store, path)
+		if e.server == nil {
+			db = here.open(t) // a file is read as it was left
+			store = here.store(t, db)
+		}
+		m, err := openHost(t.Context(), store, kek)
 		require.NoError(t, err)
 		changed := 0
 		for id, revision := range last {
@@ -357,7 +373,7 @@ func TestKilledManager(t *testing.T) {
 		}
 		require.LessOrEqual(t, changed, 1, "one change at most was under way")
 		survived += changed
-		requireSound(t, db)
+		here.requireSound(t, db)
 		requireTold(t, store, m)
 		for key, err := range m.List(t.Context(), keycote.Filter{}) {
 			require.NoError(t, err)
@@ -371,7 +387,6 @@ func TestKilledManager(t *testing.T) {
 		}
 	}
 	t.Logf("%d acknowledged, %d done and not acknowledged", acknowledged, survived)
-	ran(t, modernc, "killed manager")
 }
 
 // requireTold holds every record of m's tenant against its events: each revision has one, the last one's hash is that of

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -48,13 +49,16 @@ func TestMigrateRefusesANewerSchema(t *testing.T) {
 	require.ErrorContains(t, sqlstore.Migrate(t.Context(), db, sqlstore.SQLite), "newer Keycote")
 }
 
-func TestDialectsToCome(t *testing.T) {
+func TestUnknownDialects(t *testing.T) {
 	t.Parallel()
 	db := openFile(t, newFile(t))
-	for _, d := range []sqlstore.Dialect{0, sqlstore.Postgres, sqlstore.MySQL, 4} {
-		require.ErrorContains(t, sqlstore.Migrate(t.Context(), db, d), d.String())
+	for _, d := range []sqlstore.Dialect{"", "oracle", "oracle:kc_", sqlstore.SQLite.WithPrefix(""), sqlstore.SQLite.WithPrefix("a-b"),
+		sqlstore.SQLite.WithPrefix("_a"), sqlstore.SQLite.WithPrefix("A"), sqlstore.SQLite.WithPrefix(strings.Repeat("a", 31))} {
+		require.ErrorContains(t, sqlstore.Migrate(t.Context(), db, d), "sqlstore: ", d)
 		_, err := sqlstore.New(t.Context(), db, d)
-		require.ErrorContains(t, err, d.String())
+		require.ErrorContains(t, err, "sqlstore: ", d)
+		_, err = sqlstore.Schema(d)
+		require.ErrorContains(t, err, "sqlstore: ", d)
 	}
 }
 

@@ -54,12 +54,12 @@ func contend(ctx context.Context, store keycote.Store, name string) error {
 	return nil
 }
 
-// Two processes on one file: no update is lost, nobody is told that the database is locked, and a third that follows the
-// feed meanwhile sees every change, in order.
-func TestTwoProcesses(t *testing.T) {
-	t.Parallel()
-	path := newFile(t)
-	store, db := openStore(t, path)
+// Two processes on one database: no update is lost, nobody is told that the database is locked, and a third that follows
+// the feed meanwhile sees every change, in order.
+func TestTwoProcesses(t *testing.T) { eachEngine(t, "two processes", twoProcesses) }
+
+func twoProcesses(t *testing.T, e *engine) {
+	store, db, here := e.fresh(t)
 	ctx := t.Context()
 	_, at, err := store.Changes(ctx, "")
 	require.NoError(t, err)
@@ -75,7 +75,7 @@ func TestTwoProcesses(t *testing.T) {
 	done := make(chan outcome)
 	names := []string{"left", "right"}
 	for _, name := range names {
-		cmd, err := child(ctx, "contend", path, name)
+		cmd, err := child(ctx, "contend", here, name)
 		require.NoError(t, err)
 		var out, errs bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &errs
@@ -159,8 +159,7 @@ func TestTwoProcesses(t *testing.T) {
 	require.Equal(t, got.Revision, last)
 	require.Equal(t, got.Revision, items)
 	require.Equal(t, map[string]int{"left": rounds, "right": rounds}, own)
-	requireSound(t, db)
-	ran(t, modernc, "two processes")
+	here.requireSound(t, db)
 }
 
 // writeUntilKilled commits one Batch after the other, and prints the name of each when it is acknowledged.
@@ -178,17 +177,17 @@ func writeUntilKilled(ctx context.Context, store keycote.Store, name string) err
 
 // A writer is killed in the middle of its work, again and again: what it had acknowledged is there, whole, and the one
 // Batch that may have been under way is there whole or not at all.
-func TestKilledWriter(t *testing.T) {
-	t.Parallel()
+func TestKilledWriter(t *testing.T) { onEach(t, "killed writer", onceEach, killedWriter) }
+
+func killedWriter(t *testing.T, e *engine) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	path := newFile(t)
-	openStore(t, path)
+	store, db, here := e.fresh(t)
 	acknowledged, unknown := 0, 0
 	for kill := range 15 {
 		name := fmt.Sprintf("life %d", kill)
-		cmd, err := child(t.Context(), "die", path, name)
+		cmd, err := child(t.Context(), "die", here, name)
 		require.NoError(t, err)
 		out, err := cmd.StdoutPipe()
 		require.NoError(t, err)
@@ -212,21 +211,23 @@ func TestKilledWriter(t *testing.T) {
 		require.Error(t, cmd.Wait(), "killed")
 		acknowledged += last + 1
 
-		store, db := openStore(t, path)
-		for i := range last + 1 {
-			requireParts(t, db, fmt.Sprintf("%s %d", name, i), whole)
+		if e.server == nil {
+			db = here.open(t) // a file is read as it was left
+			store = here.store(t, db)
 		}
-		n, err := parts(t.Context(), db, fmt.Sprintf("%s %d", name, last+1))
+		for i := range last + 1 {
+			here.requireParts(t, db, fmt.Sprintf("%s %d", name, i), whole)
+		}
+		n, err := here.parts(t.Context(), db, fmt.Sprintf("%s %d", name, last+1))
 		require.NoError(t, err)
 		require.Contains(t, []int{0, whole}, n)
 		if n == whole {
 			unknown++
 		}
-		requireSound(t, db)
-		// Its outcome unknown, the Batch is repeated as it is.
+		here.requireSound(t, db)
+		// A server may still be at it. Its outcome unknown, the Batch is repeated as it is.
 		require.NoError(t, store.Commit(t.Context(), everything(fmt.Sprintf("%s %d", name, last+1))))
-		requireParts(t, db, fmt.Sprintf("%s %d", name, last+1), whole)
+		here.requireParts(t, db, fmt.Sprintf("%s %d", name, last+1), whole)
 	}
 	t.Logf("%d acknowledged, %d done and not acknowledged", acknowledged, unknown)
-	ran(t, modernc, "killed writer")
 }

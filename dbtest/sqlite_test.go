@@ -49,17 +49,24 @@ func openStore(t testing.TB, path string, more ...string) (*sqlstore.Store, *sql
 // requireSound fails when SQLite finds the file damaged, or the tables do not agree with each other.
 func requireSound(t testing.TB, db *sql.DB) {
 	t.Helper()
-	var answer string
-	require.NoError(t, db.QueryRowContext(t.Context(), "PRAGMA integrity_check").Scan(&answer))
-	require.Equal(t, "ok", answer)
-	for _, orphans := range []string{
+	place{driver: "sqlite"}.requireSound(t, db)
+}
+
+func (p place) requireSound(t testing.TB, db *sql.DB) {
+	t.Helper()
+	if strings.HasPrefix(p.driver, "sqlite") {
+		var answer string
+		require.NoError(t, db.QueryRowContext(t.Context(), "PRAGMA integrity_check").Scan(&answer))
+		require.Equal(t, "ok", answer)
+	}
+	for _, faults := range []string{
 		"SELECT COUNT(*) FROM keycote_digests d WHERE NOT EXISTS (SELECT 1 FROM keycote_records r WHERE r.tenant = d.tenant AND r.id = d.id)",
 		"SELECT COUNT(*) FROM keycote_labels l WHERE NOT EXISTS (SELECT 1 FROM keycote_records r WHERE r.tenant = l.tenant AND r.id = l.id)",
-		"SELECT (SELECT MAX(n) FROM keycote_feed) <> (SELECT n FROM keycote_head)",
-		"SELECT (SELECT COUNT(*) FROM keycote_feed) <> (SELECT MAX(n) - MIN(n) + 1 FROM keycote_feed)",
+		"SELECT (SELECT MAX(n) FROM keycote_feed) - (SELECT n FROM keycote_head)",
+		"SELECT (SELECT COUNT(*) FROM keycote_feed) - (SELECT MAX(n) - MIN(n) + 1 FROM keycote_feed)",
 	} {
 		var n int
-		require.NoError(t, db.QueryRowContext(t.Context(), orphans).Scan(&n))
-		require.Zero(t, n, orphans)
+		require.NoError(t, db.QueryRowContext(t.Context(), p.named(faults)).Scan(&n))
+		require.Zero(t, n, faults)
 	}
 }

@@ -24,8 +24,10 @@ func (s *Store) Commit(ctx context.Context, b keycote.Batch) error {
 		return err
 	}
 	err := s.write(ctx, func(x session) error {
-		x.repeated = repeated{}
-		defer func() { _ = x.repeated.close() }()
+		if x.d.embedded {
+			x.repeated = repeated{}
+			defer func() { _ = x.repeated.close() }()
+		}
 		return (&commit{session: x, ctx: ctx, b: b, sweeps: s.sweeps}).apply()
 	})
 	if err == errRepeated { // and not joined with a failure to take it back
@@ -52,8 +54,7 @@ func (c *commit) run(statement string, args ...any) error {
 
 func (c *commit) apply() error {
 	for _, step := range []func() error{
-		c.remember, c.order, c.compare, c.expect, c.items, c.events, c.records,
-		c.redact, c.uses, c.prune, c.feed, c.forget,
+		c.remember, c.order, c.compare, c.expect, c.items, c.events, c.records, c.redact, c.uses, c.prune, c.feed, c.forget,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -62,24 +63,25 @@ func (c *commit) apply() error {
 	return nil
 }
 
-// remember keeps the Batch's ID; the insert that changes nothing is how a known one is seen, also when the same Batch is
-// being committed by somebody else at this moment.
+// remember keeps the Batch's ID; the insert that changes nothing is how a known one is seen, also when the same Batch
+// is being committed by somebody else at this moment.
 func (c *commit) remember() error {
 	if c.b.ID == "" {
 		return nil
 	}
-	n, err := c.exec(c.ctx, "INSERT INTO keycote_batches (id, done_at) VALUES (?, "+c.d.now+")"+
-		c.d.onConflict([]string{"id"}), c.b.ID)
-	if err == nil && n == 0 {
+	done, err := c.d.insertNew(c.ctx, c.session, "keycote_batches", []string{"id", "done_at"}, []string{"?", c.d.now}, c.b.ID)
+	if err == nil && !done {
 		return errRepeated
 	}
 	return err
 }
 
-// order takes the feed's one row before anything is compared. Whoever changes records or items holds it until commit, so
-// what is read from here on stays true until then, and numbers are given out in the order of commits.
+// order takes the feed's one row before anything is compared. Whoever changes records or items holds it until commit,
+// so what is read from here on stays true until then, and numbers are given out in the order of commits. A Batch of
+// events and counts alone does without, unless it expects an item to be absent: there is no row to lock then.
 func (c *commit) order() error {
-	if len(c.b.Insert)+len(c.b.Update)+len(c.b.Delete)+len(c.b.Items) == 0 {
+	absent := slices.ContainsFunc(c.b.Expect, func(ref keycote.ItemRef) bool { return ref.Revision == 0 })
+	if len(c.b.Insert)+len(c.b.Update)+len(c.b.Delete)+len(c.b.Items) == 0 && !absent {
 		return nil
 	}
 	found, err := c.one(c.ctx, []any{&c.head}, "SELECT n FROM keycote_head WHERE one = 1"+c.d.lock)
@@ -95,26 +97,26 @@ func (c *commit) forget() error {
 	if c.sweeps.Add(1)%16 != 1 {
 		return nil
 	}
-	return c.run("DELETE FROM keycote_batches WHERE id IN (SELECT id FROM" +
-		" (SELECT id FROM keycote_batches WHERE done_at < " + c.d.now + " - " + micros25h + " ORDER BY done_at LIMIT 64) old)")
+	return c.run(c.d.deleteFirst("keycote_batches", "id", "done_at < "+c.d.now+" - "+micros25h, "done_at", 64))
 }
 
 const micros25h = "90000000000"
 
-func (c *commit) itemRevision(tenant, space, name string) (int64, error) {
+func (c *commit) itemRevision(tenant, space, name, lock string) (int64, error) {
 	var revision int64
 	_, err := c.one(c.ctx, []any{&revision},
-		"SELECT revision FROM keycote_items WHERE tenant = ? AND space = ? AND name = ?"+c.d.lock, tenant, space, name)
+		"SELECT revision FROM keycote_items WHERE tenant = ? AND space = ? AND name = ?"+lock, tenant, space, name)
 	return revision, err
 }
 
+// expect reads under a lock that lets others read: every change names the same few keyrings.
 func (c *commit) expect() error {
 	refs := slices.Clone(c.b.Expect)
 	slices.SortFunc(refs, func(a, b keycote.ItemRef) int {
 		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Space, b.Space), cmp.Compare(a.Name, b.Name))
 	})
 	for _, ref := range refs {
-		revision, err := c.itemRevision(ref.Tenant, ref.Space, ref.Name)
+		revision, err := c.itemRevision(ref.Tenant, ref.Space, ref.Name, c.d.share)
 		if err != nil {
 			return err
 		}
@@ -133,7 +135,7 @@ func (c *commit) items() error {
 		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Space, b.Space), cmp.Compare(a.Name, b.Name))
 	})
 	for _, i := range items {
-		revision, err := c.itemRevision(i.Tenant, i.Space, i.Name)
+		revision, err := c.itemRevision(i.Tenant, i.Space, i.Name, c.d.lock)
 		if err != nil {
 			return err
 		}

@@ -3,8 +3,6 @@ package sqlstore
 import (
 	"cmp"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/keycote/keycote"
@@ -12,15 +10,13 @@ import (
 
 func (c *commit) events() error {
 	columns := []string{"id", "tenant", "key_id", "actor", "action", "outcome", "at", "body", "seal", "personal"}
-	statement := "INSERT INTO keycote_events (" + strings.Join(columns, ", ") + ") VALUES (" + marks(len(columns)) + ")" +
-		c.d.onConflict(columns[:1])
 	for _, e := range c.b.Events {
-		n, err := c.exec(c.ctx, statement, e.ID, e.Tenant, e.KeyID, e.Actor, string(e.Action), string(e.Outcome),
-			micros(e.At), e.Body, e.Seal, e.Personal)
+		done, err := c.d.insertNew(c.ctx, c.session, "keycote_events", columns, parameters(len(columns)), e.ID, e.Tenant, e.KeyID,
+			e.Actor, string(e.Action), string(e.Outcome), micros(e.At), e.Body, e.Seal, e.Personal)
 		if err != nil {
 			return err
 		}
-		if n == 0 { // an event is written once
+		if !done { // an event is written once
 			return keycote.ErrConflict
 		}
 	}
@@ -48,24 +44,28 @@ func (c *commit) uses() error {
 			cmp.Compare(a.Route, b.Route), cmp.Compare(a.Agent, b.Agent))
 	})
 	key := []string{"tenant", "window_at", "key_id", "version", "outcome", "addr", "route", "agent"}
-	row := "INSERT INTO keycote_uses (" + strings.Join(key, ", ") + ", n, first_at, last_at) VALUES (" + marks(11) + ")" +
-		c.d.onConflict(key, c.d.adding("keycote_uses")...)
-	for _, u := range uses {
-		err := c.run(row, u.Tenant, micros(u.Window), u.KeyID, u.Version, string(u.Outcome), u.Addr, u.Route, u.Agent,
-			u.N, micros(u.First), micros(u.Last))
-		if err != nil {
-			return err
-		}
+	rows := [][]any{}
+	for _, u := range merged(uses, func(u keycote.UseCount) keycote.UseCount { return u }) {
+		rows = append(rows, []any{u.Tenant, micros(u.Window), u.KeyID, u.Version, string(u.Outcome), u.Addr, u.Route, u.Agent,
+			u.N, micros(u.First), micros(u.Last)})
 	}
-	key = []string{"tenant", "id", "version"}
-	total := "INSERT INTO keycote_totals (" + strings.Join(key, ", ") + ", n, first_at, last_at) VALUES (" + marks(6) + ")" +
-		c.d.onConflict(key, c.d.adding("keycote_totals")...)
-	for _, u := range totals(uses) {
-		if err := c.run(total, u.Tenant, u.KeyID, u.Version, u.N, micros(u.First), micros(u.Last)); err != nil {
-			return err
-		}
+	if err := c.count("keycote_uses", key, rows); err != nil {
+		return err
 	}
-	return nil
+	uses = slices.DeleteFunc(uses, func(u keycote.UseCount) bool { return u.Outcome != "" || u.KeyID == "" })
+	rows = rows[:0]
+	for _, u := range merged(uses, func(u keycote.UseCount) keycote.UseCount {
+		return keycote.UseCount{Tenant: u.Tenant, KeyID: u.KeyID, Version: u.Version, N: u.N, First: u.First, Last: u.Last}
+	}) {
+		rows = append(rows, []any{u.Tenant, u.KeyID, u.Version, u.N, micros(u.First), micros(u.Last)})
+	}
+	return c.count("keycote_totals", []string{"tenant", "id", "version"}, rows)
+}
+
+// count adds rows, no two of one key, to what is there.
+func (c *commit) count(table string, key []string, rows [][]any) error {
+	columns := slices.Concat(key, []string{"n", "first_at", "last_at"})
+	return c.insert(c.ctx, table, columns, parameters(len(columns)), rows, c.d.onConflict(key, c.d.adding(table)...))
 }
 
 // adding is the change of a counted row by one more: N adds up, First and Last widen.
@@ -81,15 +81,14 @@ func (d *dialect) adding(table string) []string {
 	}
 }
 
-// totals sums up the successes in sorted rows by version.
-func totals(uses []keycote.UseCount) []keycote.UseCount {
+// merged makes one row of sorted ones that are alike in all that part leaves, but for N, First and Last.
+func merged(sorted []keycote.UseCount, part func(keycote.UseCount) keycote.UseCount) []keycote.UseCount {
 	var out []keycote.UseCount
-	for _, u := range uses {
-		if u.Outcome != "" || u.KeyID == "" {
-			continue
-		}
+	for _, u := range sorted {
+		u = part(u)
+		u.Window, u.First, u.Last = u.Window.UTC(), u.First.UTC(), u.Last.UTC()
 		t := len(out) - 1
-		if t < 0 || out[t].Tenant != u.Tenant || out[t].KeyID != u.KeyID || out[t].Version != u.Version {
+		if t < 0 || !sameRow(out[t], u) {
 			out = append(out, u)
 			continue
 		}
@@ -104,13 +103,26 @@ func totals(uses []keycote.UseCount) []keycote.UseCount {
 	return out
 }
 
+// sameRow compares times as they are stored: two windows within a microsecond are one row.
+func sameRow(a, b keycote.UseCount) bool {
+	if micros(a.Window) != micros(b.Window) {
+		return false
+	}
+	a.N, a.Window, a.First, a.Last = b.N, b.Window, b.First, b.Last
+	return a == b
+}
+
 func (c *commit) prune() error {
-	uses := "window_at, key_id, version, outcome, addr, route, agent, tenant"
+	const uses = "window_at, key_id, version, outcome, addr, route, agent"
 	for _, p := range c.b.Prune {
 		if err := c.pruneTable(p, "keycote_events", "id", "at", "at, id", p.EventsBefore); err != nil {
 			return err
 		}
-		if err := c.pruneTable(p, "keycote_uses", uses, "window_at", uses, p.UsesBefore); err != nil {
+		order := uses
+		if p.AllTenants {
+			order += ", tenant"
+		}
+		if err := c.pruneTable(p, "keycote_uses", uses+", tenant", "window_at", order, p.UsesBefore); err != nil {
 			return err
 		}
 	}
@@ -125,7 +137,5 @@ func (c *commit) pruneTable(p keycote.Prune, table, key, age, order string, befo
 	if !p.AllTenants {
 		cond, args = "tenant = ? AND "+cond, []any{p.Tenant, ceil(before)}
 	}
-	// The inner SELECT stands in another one for MySQL, which takes no LIMIT in an IN.
-	return c.run("DELETE FROM "+table+" WHERE ("+key+") IN (SELECT "+key+" FROM"+
-		" (SELECT "+key+" FROM "+table+" WHERE "+cond+" ORDER BY "+order+" LIMIT "+strconv.Itoa(p.Limit)+") old)", args...)
+	return c.run(c.d.deleteFirst(table, key, cond, order, p.Limit), args...)
 }

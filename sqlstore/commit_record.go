@@ -109,7 +109,7 @@ func (c *commit) load(e *edit) error {
 		r, err := scanRecord(rows)
 		e.old = &r
 		return err
-	}, getStatement(c.d)+c.d.lock, e.tenant, e.id)
+	}, lockStatement(c.d), e.tenant, e.id)
 }
 
 const digestSize = 24 // the digest is bytes 8 to 32 of a PRF's output
@@ -141,8 +141,7 @@ func (c *commit) namesFree() error {
 		mine[n] = true
 		holder := recordID{tenant: e.tenant}
 		found, err := c.one(c.ctx, []any{&holder.id},
-			"SELECT id FROM keycote_records WHERE tenant = ? AND kind = ? AND name = ?"+c.d.lock,
-			n.tenant, string(n.kind), n.name)
+			"SELECT id FROM keycote_records WHERE tenant = ? AND kind = ? AND name = ?"+c.d.lock, n.tenant, string(n.kind), n.name)
 		if err != nil {
 			return err
 		}
@@ -226,32 +225,30 @@ func (c *commit) put(e *edit) error {
 		string(r.Kind), named(r.Name), r.App, r.Owner, string(r.State), r.Search,
 		micros(r.CreatedAt), never(r.ExpiresAt), micros(r.RotatedAt), r.Revision, r.Body, r.Seal, r.Tenant, r.ID,
 	}
-	statement := "UPDATE keycote_records SET kind = ?, name = ?, app = ?, owner = ?, state = ?, search = ?, " +
-		"created_at = ?, expires_at = ?, rotated_at = ?, revision = ?, body = ?, seal = ? WHERE tenant = ? AND id = ?"
+	statement := "UPDATE keycote_records SET kind = ?, name = ?, app = ?, owner = ?, state = ?, search = ?, created_at = ?, " +
+		"expires_at = ?, rotated_at = ?, revision = ?, body = ?, seal = ? WHERE tenant = ? AND id = ?"
 	if e.old == nil {
-		statement = "INSERT INTO keycote_records (kind, name, app, owner, state, search, created_at, expires_at, " +
-			"rotated_at, revision, body, seal, tenant, id) VALUES (" + marks(len(values)) + ")"
+		statement = "INSERT INTO keycote_records (kind, name, app, owner, state, search, created_at, expires_at, rotated_at, " +
+			"revision, body, seal, tenant, id) VALUES (" + marks(len(values)) + ")"
 	}
 	if err := c.run(statement, values...); err != nil {
 		return err
 	}
 	if !e.sameDigests() {
+		var rows [][]any
 		for i, digest := range unique(r.Digests) {
-			err := c.run("INSERT INTO keycote_digests (digest, tenant, id, place) VALUES (?, ?, ?, ?)",
-				digest, r.Tenant, r.ID, i)
-			if err != nil {
-				return err
-			}
+			rows = append(rows, []any{digest, r.Tenant, r.ID, i})
+		}
+		if err := c.insert(c.ctx, "keycote_digests", []string{"digest", "tenant", "id", "place"}, parameters(4), rows, ""); err != nil {
+			return err
 		}
 	}
 	if !e.sameLabels() {
+		var rows [][]any
 		for _, label := range slices.Sorted(maps.Keys(r.Labels)) {
-			err := c.run("INSERT INTO keycote_labels (tenant, id, label, value) VALUES (?, ?, ?, ?)",
-				r.Tenant, r.ID, label, r.Labels[label])
-			if err != nil {
-				return err
-			}
+			rows = append(rows, []any{r.Tenant, r.ID, label, r.Labels[label]})
 		}
+		return c.insert(c.ctx, "keycote_labels", []string{"tenant", "id", "label", "value"}, parameters(4), rows, "")
 	}
 	return nil
 }

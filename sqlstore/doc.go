@@ -1,17 +1,23 @@
 // Package sqlstore keeps keys in an SQL database, through database/sql and whatever driver the host has chosen: the
-// package itself imports none. It is a [keycote.Store].
+// package itself imports none. It is a [keycote.Store] on SQLite, PostgreSQL, MySQL and MariaDB.
 //
 // # Opening
 //
-// SQLite, here by modernc.org/sqlite; any driver will do, but one driver only for one file:
+// The same three lines on all of them:
 //
-//	db, err := sql.Open("sqlite", "file:"+path+
-//		"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)")
+//	db, err := sql.Open(driver, dsn)
 //	...
-//	if err := sqlstore.Migrate(ctx, db, sqlstore.SQLite); err != nil { ... }
-//	store, err := sqlstore.New(ctx, db, sqlstore.SQLite)
+//	if err := sqlstore.Migrate(ctx, db, sqlstore.Postgres); err != nil { ... }
+//	store, err := sqlstore.New(ctx, db, sqlstore.Postgres)
 //
-// How connections behave is the opener's business, since a pool opens them when it likes. Three settings matter:
+// How connections behave is the opener's business, since a pool opens them when it likes.
+//
+// SQLite 3.24, here by modernc.org/sqlite; any driver will do, but one driver only for one file:
+//
+//	sql.Open("sqlite", "file:"+path+
+//		"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)")
+//
+// Three settings matter:
 //
 //   - busy_timeout: how long a write waits for another process. Without it the first collision fails.
 //   - journal_mode WAL: readers, and so every Verify, do not wait for a writer.
@@ -21,11 +27,43 @@
 // A database in memory is one connection's own: db.SetMaxOpenConns(1). Where a pool has one connection, a host that
 // holds it in a transaction reaches the store through [Store.Tx] alone; any other call waits for it.
 //
-// # Migrating
+// PostgreSQL 12, by pgx (driver "pgx") or lib/pq ("postgres"):
 //
-// [Migrate] brings the schema up to date: tables whose names begin with "keycote_", in the connection's default schema.
-// It goes forward only, may be repeated, and may be run by several processes at once. [New] never migrates: it compares
-// the schema's version with its own and fails on any other, so that a program may run without the right to change tables.
+//	sql.Open("pgx", "postgres://app@db.example/app?sslmode=verify-full")
+//
+// What to know:
+//
+//   - The database's encoding must be UTF8; which locale it has does not matter.
+//   - The tables stand in the first schema of search_path; put it into the DSN if it is not the default one.
+//   - Nothing is prepared by this package, so that a pooler may stand between. pgx prepares by itself, which is best
+//     where none does; lib/pq asks the server twice for each statement, unless its binary_parameters=yes is set.
+//   - synchronous_commit must not be off: an acknowledged revocation could be lost with the server.
+//
+// MySQL 8.0 or MariaDB 10.5, by github.com/go-sql-driver/mysql:
+//
+//	sql.Open("mysql", "app@tcp(db.example)/app?tls=true&interpolateParams=true")
+//
+// What to know:
+//
+//   - sql_mode must be strict, as it is by default, and on MariaDB group_concat_max_len 1 MiB or more, as it is by
+//     default. [New] looks, and refuses.
+//   - interpolateParams saves a round trip for each statement. It, clientFoundRows, parseTime and loc may be as the
+//     host likes: times are stored as numbers, and no answer rests on a count of rows that an UPDATE has found.
+//   - The binary log's format must be ROW or MIXED: writes are READ COMMITTED.
+//   - innodb_flush_log_at_trx_commit must be 1, as it is by default, for the reason above.
+//
+// # Tables
+//
+// [Migrate] brings the schema up to date: tables whose names begin with "keycote_", or with what [Dialect.WithPrefix]
+// says. It goes forward only, may be repeated, and may be run by several processes at once, beside others that work.
+// [New] never migrates: it compares the schema's version with its own, so that a program may run without the right to
+// change tables. A later version of the schema notes which earlier programs can go on with it: a deployment migrates
+// first and replaces its processes then, one by one, and one of the old ones that starts again in between is let in.
+// [Schema] returns the statements, for a migration tool of the host's own.
+//
+// Times are whole microseconds since 1970. On PostgreSQL text has COLLATE "C"; on MySQL it stands in columns of bytes,
+// for want of a collation that keeps "acme" and "acme " apart. Who looks with psql or mysql finds the views
+// keycote_show_keys and keycote_show_events: names and times to be read, labels as JSON.
 //
 // # In the host's own transaction
 //
@@ -43,14 +81,24 @@
 //
 // Each Commit of the store is a savepoint there: one that fails leaves the host's own work as it was. From the first
 // Commit that changes a key until the transaction ends, no other such change goes on in the whole database: keep it
-// short. On SQLite begin it as a writer (modernc: "_txlock=immediate"); a transaction that has read before it writes
-// fails with SQLITE_BUSY whenever another has written in between, and no timeout helps.
+// short. What a Commit compares is the present also in a transaction that stands on a moment of its own (REPEATABLE
+// READ, MySQL's default); if that cannot be, it fails to serialize, and the host begins again. Reads of the view see
+// that moment. Deadlocks and the like are the host's to try again.
+//
+// On SQLite begin the transaction as a writer (modernc: "_txlock=immediate"); one that has read before it writes fails
+// with SQLITE_BUSY whenever another has written in between, and no timeout helps. On servers most drivers give up the
+// connection of a call whose context ends, and so the whole transaction.
 //
 // # What it promises
 //
 // A Batch is one transaction. Changes of records and items are put into one order by a row that is locked until commit;
 // inside that lock names, digests and revisions are looked up and compared, so that the answer does not depend on how a
-// driver reports a violation. Errors of the driver are passed on as they are and mean that the store is unavailable;
-// texts of this package hold no values. The database's clock, and no other, decides when the ID of a Batch (a day) and
-// an entry of the feed (ten minutes, and never one of the last 10,000) may go.
+// driver reports a violation, nor on the isolation: READ COMMITTED does, and is set. Events and use counts alone do
+// without that lock, and wait for nobody but the writers of the same counts. A transaction that the database ends for
+// the sake of another (a deadlock, a failure to serialize) is tried again, ten times at most.
+//
+// Errors of the driver are passed on as they are and mean that the store is unavailable; texts of this package hold no
+// values. After an error of a Commit on a server its outcome may be unknown: repeated as it is, the Batch happens once.
+// The database's clock, and no other, decides when the ID of a Batch (a day) and an entry of the feed (ten minutes, and
+// never one of the last 10,000) may go.
 package sqlstore

@@ -36,13 +36,15 @@ func (c *commit) feed() error {
 	_, _ = rand.Read(random[:]) // never fails
 	mark := hex.EncodeToString(random[:])
 	n := c.head
-	for _, ch := range c.changes {
+	rows := make([][]any, len(c.changes))
+	for i, ch := range c.changes {
 		n++
-		err := c.run("INSERT INTO keycote_feed (n, mark, at, tenant, id, space, revision, digests) VALUES (?, ?, "+c.d.now+
-			", ?, ?, ?, ?, ?)", n, mark, ch.Tenant, ch.ID, ch.Space, ch.Revision, joinDigests(ch.Digests))
-		if err != nil {
-			return err
-		}
+		rows[i] = []any{n, mark, ch.Tenant, ch.ID, ch.Space, ch.Revision, joinDigests(ch.Digests)}
+	}
+	columns := []string{"at", "n", "mark", "tenant", "id", "space", "revision", "digests"}
+	values := append([]string{c.d.now}, parameters(7)...)
+	if err := c.insert(c.ctx, "keycote_feed", columns, values, rows, ""); err != nil {
+		return err
 	}
 	if err := c.run("UPDATE keycote_head SET n = ? WHERE one = 1", n); err != nil {
 		return err
@@ -134,8 +136,8 @@ const presentStatement = "SELECT f.n, f.mark FROM keycote_head h CROSS JOIN keyc
 var changesStatement = "SELECT n, mark, tenant, id, space, revision, digests FROM keycote_feed" +
 	" WHERE n >= ? ORDER BY n LIMIT " + strconv.Itoa(feedPage+1)
 
-// position names a change by its number and its Batch's random mark: after a restore the numbers are given out again, to
-// other changes.
+// position names a change by its number and its Batch's random mark: after a restore the numbers are given out again,
+// to other changes.
 func position(n int64, mark string) string { return strconv.FormatInt(n, 10) + "." + mark }
 
 func number(position string) (int64, bool) {

@@ -22,7 +22,8 @@ func pageSize(limit int) string {
 	return strconv.Itoa(limit)
 }
 
-// page puts a statement for one page together: conditions that all hold, and an order that starts strictly after a place.
+// page puts a statement for one page together: conditions that all hold, and an order that starts strictly after a
+// place.
 type page struct {
 	d    *dialect
 	cond []string
@@ -80,7 +81,7 @@ func listStatement(d *dialect, q keycote.Query) (string, []any) {
 	labels := slices.Sorted(maps.Keys(f.Labels))
 	if len(labels) > 0 && f.Name == "" {
 		// The first label leads, in the order of the page; a name leads better.
-		from, tenant, id = "keycote_labels l CROSS JOIN keycote_records r", "l.tenant", "l.id"
+		from, tenant, id = "keycote_labels l"+d.leads+"keycote_records r", "l.tenant", "l.id"
 		p.where("l.label = ? AND l.value = ? AND r.tenant = l.tenant AND r.id = l.id", labels[0], f.Labels[labels[0]])
 		labels = labels[1:]
 	}
@@ -111,7 +112,7 @@ func listStatement(d *dialect, q keycote.Query) (string, []any) {
 	}
 	p.state(f.State, q)
 	p.times(f)
-	return p.statement(recordColumns(d), from, order, f.Newest, q.Limit), p.args
+	return p.statement(recordColumns(d, ""), from, order, f.Newest, q.Limit), p.args
 }
 
 // state judges as of q.Now: a key is valid strictly before its expiry.
@@ -183,4 +184,30 @@ func itemsStatement(d *dialect, q keycote.ItemQuery) (string, []any) {
 		order = append(order, "space")
 	}
 	return p.statement("tenant, space, name, revision, body", "keycote_items", order, false, q.Limit), p.args
+}
+
+// beyondByRow is beyond by a comparison of rows: the one form that SQLite, and PostgreSQL too, turns into a range over
+// all columns of the index.
+func beyondByRow(columns []string, newest bool, place []any) (string, []any) {
+	op := " > ("
+	if newest {
+		op = " < ("
+	}
+	return "(" + strings.Join(columns, ", ") + ")" + op + marks(len(columns)) + ")", place
+}
+
+// beyondByColumn is beyond by one column after the other, a >= ? AND (a > ? OR b > ?), and so on: MySQL and MariaDB
+// make no range of a comparison of rows. (MariaDB took 1.4 s at row 1,000,000 for that, and 0.5 ms for this.)
+func beyondByColumn(columns []string, newest bool, place []any) (string, []any) {
+	op := " > ?"
+	if newest {
+		op = " < ?"
+	}
+	first := columns[0] + op
+	if len(columns) == 1 {
+		return first, place[:1]
+	}
+	rest, args := beyondByColumn(columns[1:], newest, place[1:])
+	edge := columns[0] + op[:2] + "= ?"
+	return edge + " AND (" + first + " OR " + rest + ")", append([]any{place[0], place[0]}, args...)
 }

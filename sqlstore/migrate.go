@@ -12,8 +12,11 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-// Migrate brings db's schema to the version that this package works with. It goes forward only; on a schema of a newer
-// version it fails and changes nothing. It may be repeated, and be run by several processes at once.
+// Migrate brings db's schema to the version that this package works with. It goes forward only, may be repeated, and
+// may be run by several processes at once, while others work with the store. On a schema of a newer version it does
+// nothing, and fails if that version is none that this package can work with.
+//
+// On MySQL an interrupted Migrate stays where it is, and the next one goes on; elsewhere it leaves nothing.
 func Migrate(ctx context.Context, db *sql.DB, d Dialect) error {
 	dia, err := dialectOf(d)
 	if err != nil {
@@ -24,15 +27,15 @@ func Migrate(ctx context.Context, db *sql.DB, d Dialect) error {
 		return err
 	}
 	s := &Store{db: db, d: dia, turn: make(chan struct{}, 1)}
-	err = dia.atomic(ctx, s, func(x session) error {
+	err = dia.migrating(ctx, s, func(x session) error {
 		if err := dia.check(ctx, x); err != nil {
 			return err
 		}
-		version, err := dia.version(ctx, x)
+		version, oldest, err := dia.version(ctx, x)
 		if err != nil {
 			return err
 		}
-		if version > len(steps) {
+		if oldest > len(steps) {
 			return newerSchema(version, len(steps))
 		}
 		for ; version < len(steps); version++ {
@@ -41,16 +44,34 @@ func Migrate(ctx context.Context, db *sql.DB, d Dialect) error {
 					return fmt.Errorf("sqlstore: migration %d: %w", version+1, err)
 				}
 			}
-			if _, err := x.exec(ctx, "INSERT INTO keycote_schema (version) VALUES (?)", version+1); err != nil {
-				return err
-			}
 		}
 		return nil
 	})
 	return contextual(ctx, err)
 }
 
-// checkSchema fails unless the schema is exactly the one that this package works with.
+// Schema returns what [Migrate] does, for those who have a tool of their own for it: one script for each version, in
+// their order, to be run once each. A script ends by noting its version in the table that [New] looks at. A later
+// release may have more scripts; those that were there never change.
+func Schema(d Dialect) ([]string, error) {
+	dia, err := dialectOf(d)
+	if err != nil {
+		return nil, err
+	}
+	steps, err := dia.steps()
+	if err != nil {
+		return nil, err
+	}
+	scripts := make([]string, len(steps))
+	for i, step := range steps {
+		for _, statement := range step {
+			scripts[i] += strings.TrimRight(dia.text(statement), "\n") + ";\n"
+		}
+	}
+	return scripts, nil
+}
+
+// checkSchema fails unless the schema is one that this package works with.
 func checkSchema(ctx context.Context, x session) error {
 	steps, err := x.d.steps()
 	if err != nil {
@@ -59,7 +80,7 @@ func checkSchema(ctx context.Context, x session) error {
 	if err := x.d.check(ctx, x); err != nil {
 		return err
 	}
-	version, err := x.d.version(ctx, x)
+	version, oldest, err := x.d.version(ctx, x)
 	switch {
 	case err != nil:
 		return err
@@ -68,7 +89,7 @@ func checkSchema(ctx context.Context, x session) error {
 	case version < len(steps):
 		return fmt.Errorf("sqlstore: the schema has version %d, this program needs %d: call sqlstore.Migrate first",
 			version, len(steps))
-	case version > len(steps):
+	case oldest > len(steps):
 		return newerSchema(version, len(steps))
 	}
 	return nil
@@ -79,17 +100,21 @@ func newerSchema(version, known int) error {
 		version, known)
 }
 
-// version reads the version of the schema; 0: there is none. keycote_schema has a row for each step that was made.
-func (d *dialect) version(ctx context.Context, x session) (int, error) {
-	var v sql.NullInt64
-	if found, err := x.one(ctx, []any{&v}, d.hasSchema); err != nil || !found {
-		return 0, err
+// version reads the version of the schema, 0 when there is none, and the oldest whose programs can work with it.
+// keycote_schema has a row for each step that was made.
+func (d *dialect) version(ctx context.Context, x session) (version, oldest int, err error) {
+	if found, err := x.one(ctx, []any{new(any)}, d.hasSchema); err != nil || !found {
+		return 0, 0, err
 	}
-	_, err := x.one(ctx, []any{&v}, "SELECT MAX(version) FROM keycote_schema")
-	return int(v.Int64), err
+	var old sql.NullInt64
+	_, err = x.one(ctx, []any{&version, &old}, "SELECT version, oldest FROM keycote_schema ORDER BY version DESC LIMIT 1")
+	if !old.Valid {
+		old.Int64 = int64(version)
+	}
+	return version, int(old.Int64), err
 }
 
-// steps returns the statements of every migration, in order.
+// steps returns the statements of every migration, in order. The last one of each notes its version.
 func (d *dialect) steps() ([][]string, error) {
 	dir := "migrations/" + d.name
 	files, err := fs.ReadDir(migrations, dir)

@@ -13,14 +13,14 @@ import (
 // recordColumns is everything of a record r, with the rows that belong to it packed into columns. One statement sees
 // one state of the database whatever the isolation is; with a statement for each table a record could be read with the
 // digests of its next revision, and would then look as if it had been tampered with.
-func recordColumns(d *dialect) string {
+func recordColumns(d *dialect, lock string) string {
 	of := func(table, packed string) string {
-		return ", (SELECT " + packed + " FROM " + table + " t WHERE t.tenant = r.tenant AND t.id = r.id)"
+		return ", (SELECT " + packed + " FROM " + table + " t WHERE t.tenant = r.tenant AND t.id = r.id" + lock + ")"
 	}
-	return "r.tenant, r.id, r.kind, r.name, r.app, r.owner, r.state, r.search, " +
-		"r.created_at, r.expires_at, r.rotated_at, r.revision, r.body, r.seal" +
+	return d.packing + "r.tenant, r.id, r.kind, r.name, r.app, r.owner, r.state, r.search, r.created_at, r.expires_at, r.rotated_at, " +
+		"r.revision, r.body, r.seal" +
 		of("keycote_digests", d.pack("t.place", d.hex("t.digest"))) +
-		of("keycote_labels", d.pack(d.hex("t.label"), d.hex("t.value"))) +
+		of("keycote_labels", d.pack(d.hexText("t.label"), d.hexText("t.value"))) +
 		of("keycote_totals", d.pack("t.version", "t.n", "t.first_at", "t.last_at"))
 }
 
@@ -29,8 +29,8 @@ func scanRecord(rows *sql.Rows) (keycote.Record, error) {
 	var name, digests, labels, totals sql.NullString
 	var created, rotated int64
 	var expires sql.NullInt64
-	err := rows.Scan(&r.Tenant, &r.ID, &r.Kind, &name, &r.App, &r.Owner, &r.State, &r.Search,
-		&created, &expires, &rotated, &r.Revision, &r.Body, &r.Seal, &digests, &labels, &totals)
+	err := rows.Scan(&r.Tenant, &r.ID, &r.Kind, &name, &r.App, &r.Owner, &r.State, &r.Search, &created, &expires, &rotated,
+		&r.Revision, &r.Body, &r.Seal, &digests, &labels, &totals)
 	if err != nil {
 		return keycote.Record{}, err
 	}
@@ -66,9 +66,7 @@ func unpackDigests(packed sql.NullString) ([][]byte, error) {
 		}
 		all[i].place = place[0]
 	}
-	slices.SortFunc(all, func(a, b digest) int {
-		return cmp.Or(cmp.Compare(a.place, b.place), bytes.Compare(a.bytes, b.bytes))
-	})
+	slices.SortFunc(all, func(a, b digest) int { return cmp.Or(cmp.Compare(a.place, b.place), bytes.Compare(a.bytes, b.bytes)) })
 	out := make([][]byte, len(all))
 	for i, d := range all {
 		out[i] = d.bytes
@@ -107,17 +105,22 @@ func unpackTotals(packed sql.NullString, tenant, id string) ([]keycote.UseCount,
 		if err != nil {
 			return nil, err
 		}
-		uses[i] = keycote.UseCount{
-			Tenant: tenant, KeyID: id, Version: int(n[0]), N: n[1], First: timeOf(n[2]), Last: timeOf(n[3]),
-		}
+		uses[i] = keycote.UseCount{Tenant: tenant, KeyID: id, Version: int(n[0]), N: n[1], First: timeOf(n[2]), Last: timeOf(n[3])}
 	}
 	slices.SortFunc(uses, func(a, b keycote.UseCount) int { return cmp.Compare(a.Version, b.Version) })
 	return uses, nil
 }
 
 func getStatement(d *dialect) string {
-	return "SELECT " + recordColumns(d) + " FROM keycote_records r WHERE r.tenant = ? AND r.id = ?"
+	return "SELECT " + recordColumns(d, "") + oneRecord
 }
+
+// lockStatement reads what getStatement does, and locks the record.
+func lockStatement(d *dialect) string {
+	return "SELECT " + recordColumns(d, d.innerLock) + oneRecord + d.lock
+}
+
+const oneRecord = " FROM keycote_records r WHERE r.tenant = ? AND r.id = ?"
 
 // Get returns one record, as it was at one moment, with its totals; [keycote.ErrNotFound].
 func (s *Store) Get(ctx context.Context, tenant, id string) (keycote.Record, error) {
@@ -137,8 +140,8 @@ func (s *Store) Get(ctx context.Context, tenant, id string) (keycote.Record, err
 }
 
 // lookupStatement starts at the digests, so that the size of the store does not matter.
-func lookupStatement(n int) string {
-	return "SELECT r.tenant, r.id, r.body, r.seal FROM keycote_digests d CROSS JOIN keycote_records r" +
+func lookupStatement(d *dialect, n int) string {
+	return "SELECT r.tenant, r.id, r.body, r.seal FROM keycote_digests d" + d.leads + "keycote_records r" +
 		" WHERE d.digest IN (" + marks(n) + ") AND r.tenant = d.tenant AND r.id = d.id"
 }
 
@@ -154,7 +157,7 @@ func (s *Store) Lookup(ctx context.Context, digests [][]byte) (keycote.Record, e
 		prepared = s.lookup[len(digests)-1]
 	}
 	if prepared == nil {
-		statement = lookupStatement(len(digests))
+		statement = lookupStatement(s.d, len(digests))
 	}
 	args := make([]any, len(digests))
 	for i, d := range digests {

@@ -4,8 +4,37 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strconv"
 	"strings"
 )
+
+// text gives a statement the names and parameters that the database knows. A ? inside a quoted text stays. No statement
+// holds a value, so that nothing else can look like the prefix.
+func (d *dialect) text(statement string) string {
+	if d.prefix != defaultPrefix && d.prefix != "" {
+		statement = strings.ReplaceAll(statement, defaultPrefix, d.prefix)
+	}
+	if !d.numbered {
+		return statement
+	}
+	var b strings.Builder
+	b.Grow(len(statement) + 16)
+	n, quoted := 0, false
+	for i := range len(statement) {
+		c := statement[i]
+		if c == '\'' {
+			quoted = !quoted // a doubled quote closes and opens again
+		}
+		if c != '?' || quoted {
+			b.WriteByte(c)
+			continue
+		}
+		n++
+		b.WriteByte('$')
+		b.WriteString(strconv.Itoa(n))
+	}
+	return b.String()
+}
 
 // querier is what a pool, a connection and a transaction have in common.
 type querier interface {
@@ -14,7 +43,7 @@ type querier interface {
 	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
 }
 
-// session runs statements of one dialect. With whole set, which is so inside a transaction of an uncancelled dialect, a
+// session runs statements of one dialect. With whole set, which is so inside a transaction of an embedded database, a
 // statement runs to its end and the context is asked in between: SQLite answers an interrupt by rolling the whole
 // transaction back, a host's own too, and database/sql would let the statements that follow commit one by one.
 type session struct {
@@ -63,7 +92,8 @@ func (x session) prepared(ctx context.Context, text string) (*sql.Stmt, error) {
 	return stmt, err
 }
 
-// exec returns how many rows the statement changed.
+// exec returns how many rows the statement changed. MySQL counts an UPDATE that changes nothing in one of two ways, as
+// its driver is told: only a DELETE, and an INSERT of SQLite and PostgreSQL, may be judged by it.
 func (x session) exec(ctx context.Context, statement string, args ...any) (int64, error) {
 	ctx, err := x.uncancelled(ctx)
 	if err != nil {
@@ -135,7 +165,34 @@ func drain(rows *sql.Rows, each func(*sql.Rows) error) error {
 	return rows.Close()
 }
 
+// maxRows are inserted by one statement at most: SQLite before 3.32 takes 999 parameters.
+const maxRows = 50
+
+// insert inserts rows, as many by a statement as it takes. Each value is ? or an expression without a parameter.
+func (x session) insert(ctx context.Context, table string, columns, values []string, rows [][]any, end string) error {
+	row := "(" + strings.Join(values, ", ") + ")"
+	for len(rows) > 0 {
+		n := min(len(rows), maxRows)
+		var args []any
+		for _, r := range rows[:n] {
+			args = append(args, r...)
+		}
+		_, err := x.exec(ctx, "INSERT INTO "+table+" ("+strings.Join(columns, ", ")+") VALUES "+
+			strings.TrimSuffix(strings.Repeat(row+", ", n), ", ")+end, args...)
+		if err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
+
 // marks returns n parameters: "?, ?, ?".
 func marks(n int) string {
 	return strings.TrimSuffix(strings.Repeat("?, ", n), ", ")
+}
+
+// parameters returns n values for insert.
+func parameters(n int) []string {
+	return strings.Split(marks(n), ", ")
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ import (
 
 func TestParametersOfADialect(t *testing.T) {
 	t.Parallel()
-	numbered := &dialect{numbered: true}
+	numbered := &dialect{numbered: true, prefix: defaultPrefix}
 	tests := []struct{ name, statement, want string }{
 		{"none", "SELECT 1", "SELECT 1"},
 		{"in order", "a = ? AND (b, c) > (?, ?)", "a = $1 AND (b, c) > ($2, $3)"},
@@ -31,6 +32,80 @@ func TestParametersOfADialect(t *testing.T) {
 			require.Equal(t, test.statement, sqlite.text(test.statement))
 		})
 	}
+}
+
+func TestPrefixOfADialect(t *testing.T) {
+	t.Parallel()
+	d, err := dialectOf(Postgres.WithPrefix("kc_"))
+	require.NoError(t, err)
+	require.Equal(t, "SELECT kc_records.n FROM kc_records WHERE a = $1", d.text("SELECT keycote_records.n FROM keycote_records WHERE a = ?"))
+	require.Equal(t, defaultPrefix, postgres.prefix+defaultPrefix, "the dialect itself is as it was")
+	for prefix, ok := range map[string]bool{
+		"k": true, "kc_": true, "a0_b": true, strings.Repeat("a", 30): true,
+		"": false, "_k": false, "0k": false, "K": false, "k-": false, "k.": false, "k;": false, "é": false, strings.Repeat("a", 31): false,
+	} {
+		_, err := dialectOf(MySQL.WithPrefix(prefix))
+		require.Equal(t, ok, err == nil, "%q", prefix)
+	}
+}
+
+// Whatever the dialect, all that has a name in the database begins with the prefix, and fits into PostgreSQL's 63
+// bytes.
+func TestNamesInSchemas(t *testing.T) {
+	t.Parallel()
+	names := regexp.MustCompile(`(?:TABLE|INDEX|VIEW)(?: IF NOT EXISTS)? (\w+)`)
+	prefix := strings.Repeat("p", 30)
+	for _, d := range []Dialect{SQLite, Postgres, MySQL} {
+		scripts, err := Schema(d.WithPrefix(prefix))
+		require.NoError(t, err)
+		found := names.FindAllStringSubmatch(strings.Join(scripts, ""), -1)
+		require.Greater(t, len(found), 20, d)
+		for _, name := range found {
+			require.True(t, strings.HasPrefix(name[1], prefix), "%s: %s", d, name[1])
+			require.LessOrEqual(t, len(name[1]), 63, name[1])
+		}
+		last := scripts[len(scripts)-1]
+		require.Contains(t, last[strings.LastIndex(last, "INSERT"):], fmt.Sprintf("schema (version, oldest) VALUES (%d, ", len(scripts)))
+	}
+}
+
+func TestBeyond(t *testing.T) {
+	t.Parallel()
+	columns, place := []string{"a", "b", "c"}, []any{1, 2, 3}
+	cond, args := beyondByRow(columns, false, place)
+	require.Equal(t, "(a, b, c) > (?, ?, ?)", cond)
+	require.Equal(t, place, args)
+	cond, args = beyondByColumn(columns, false, place)
+	require.Equal(t, "a >= ? AND (a > ? OR b >= ? AND (b > ? OR c > ?))", cond)
+	require.Equal(t, []any{1, 1, 2, 2, 3}, args)
+	cond, args = beyondByColumn(columns[:2], true, place[:2])
+	require.Equal(t, "a <= ? AND (a < ? OR b < ?)", cond)
+	require.Equal(t, []any{1, 1, 2}, args)
+}
+
+func TestNumbersOfMySQL(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int{
+		"Error 1213 (40001): Deadlock found": 1213, "Error 1205: Lock wait timeout exceeded": 1205, "keys: Error 1062 (23000): x": 1062,
+		"Error 1406 (22001): Data too long for column 'Error 1213'": 1406, "Error": 0, "Error x": 0, "invalid connection": 0, "": 0,
+	} {
+		require.Equal(t, want, mysqlNumber(errors.New(text)), text)
+	}
+	require.Zero(t, mysqlNumber(nil))
+}
+
+// What two windows within a microsecond, or one in two zones, are in the database, they are within a Batch.
+func TestMerged(t *testing.T) {
+	t.Parallel()
+	at := time.UnixMicro(1_700_000_000_000_001).UTC()
+	use := func(window time.Time, n int64, first, last int) keycote.UseCount {
+		return keycote.UseCount{KeyID: "k", Window: window, N: n, First: at.Add(time.Duration(first)), Last: at.Add(time.Duration(last))}
+	}
+	whole := func(u keycote.UseCount) keycote.UseCount { return u }
+	got := merged([]keycote.UseCount{use(at, 1, 5, 5), use(at.In(time.FixedZone("x", 3600)), 2, 3, 4), use(at.Add(999), 3, 4, 9),
+		use(at.Add(1000), 4, 0, 0)}, whole)
+	require.Equal(t, []keycote.UseCount{use(at, 6, 3, 9), use(at.Add(1000), 4, 0, 0)}, got)
+	require.Empty(t, merged(nil, whole))
 }
 
 func TestStatementsOfAMigration(t *testing.T) {
@@ -50,20 +125,27 @@ func TestValuesStayParameters(t *testing.T) {
 	t.Parallel()
 	const hostile = `%_\'"; DROP TABLE keycote_records; --`
 	f := keycote.Filter{
-		Kind: hostile, State: hostile, Name: hostile, App: hostile, Owner: hostile, Search: hostile,
+		Kind: hostile, State: keycote.State(hostile), Name: hostile, App: hostile, Owner: hostile, Search: hostile,
 		Labels: map[string]string{hostile: hostile, "other": hostile}, ExpiresBefore: time.Unix(1, 0),
 		UnusedSince: time.Unix(1, 0), RotatedBefore: time.Unix(1, 0), Newest: true,
 	}
 	events := keycote.EventFilter{KeyID: hostile, Actor: hostile, Action: hostile, After: hostile}
+	for _, d := range []*dialect{&sqlite, &postgres, &mysql} {
+		valuesStayParameters(t, d, hostile, f, events)
+	}
+}
+
+func valuesStayParameters(t *testing.T, d *dialect, hostile string, f keycote.Filter, events keycote.EventFilter) {
+	t.Helper()
 	for _, all := range []bool{true, false} {
-		statement, args := listStatement(&sqlite, keycote.Query{Tenant: hostile, AllTenants: all, Filter: f, After: hostile, AfterTenant: hostile})
+		statement, args := listStatement(d, keycote.Query{Tenant: hostile, AllTenants: all, Filter: f, After: hostile, AfterTenant: hostile})
 		requireParameters(t, statement, args)
-		statement, args = itemsStatement(&sqlite, keycote.ItemQuery{Space: hostile, Tenant: hostile, AllTenants: all, Name: hostile, After: hostile})
+		statement, args = itemsStatement(d, keycote.ItemQuery{Space: hostile, Tenant: hostile, AllTenants: all, Name: hostile, After: hostile})
 		requireParameters(t, statement, args)
-		statement, args = eventsStatement(&sqlite, keycote.EventQuery{Tenant: hostile, AllTenants: all, Filter: events})
+		statement, args = eventsStatement(d, keycote.EventQuery{Tenant: hostile, AllTenants: all, Filter: events})
 		requireParameters(t, statement, args)
-		statement, args = usageStatement(&sqlite, keycote.UsageQuery{Tenant: hostile, KeyID: hostile, AllTenants: all,
-			After: keycote.UseCount{Tenant: hostile, KeyID: hostile, Outcome: hostile, Addr: hostile, Route: hostile, Agent: hostile}})
+		statement, args = usageStatement(d, keycote.UsageQuery{Tenant: hostile, KeyID: hostile, AllTenants: all,
+			After: keycote.UseCount{Tenant: hostile, KeyID: hostile, Outcome: keycote.Code(hostile), Addr: hostile, Route: hostile, Agent: hostile}})
 		requireParameters(t, statement, args)
 	}
 }
@@ -159,7 +241,8 @@ func TestContextual(t *testing.T) {
 
 func TestDialectNames(t *testing.T) {
 	t.Parallel()
-	for d, want := range map[Dialect]string{SQLite: "sqlite", Postgres: "postgres", MySQL: "mysql", 0: "unknown dialect 0"} {
-		require.Equal(t, want, d.String())
-	}
+	require.Equal(t, "postgres", Postgres.String())
+	require.Equal(t, "postgres:kc_", Postgres.WithPrefix("kc_").String())
+	require.Equal(t, Postgres, Postgres.WithPrefix("kc_").WithPrefix("keycote_"))
+	require.Equal(t, MySQL.WithPrefix("b_"), MySQL.WithPrefix("a_").WithPrefix("b_"))
 }

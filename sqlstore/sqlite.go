@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
@@ -13,33 +12,29 @@ import (
 
 // sqlite needs SQLite 3.24 (2018), for ON CONFLICT.
 var sqlite = dialect{
-	name:        "sqlite",
-	now:         "CAST(strftime('%s', 'now') AS INTEGER) * 1000000",
-	hasSchema:   "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'keycote_schema'",
-	uncancelled: true,
-	contains:    func(column string) string { return "instr(" + column + ", ?) > 0" },
-	hex:         func(column string) string { return "hex(" + column + ")" },
+	name:      "sqlite",
+	now:       "CAST(strftime('%s', 'now') AS INTEGER) * 1000000",
+	hasSchema: "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'keycote_schema'",
+	prepared:  true,
+	embedded:  true,
+	contains:  func(column string) string { return "instr(" + column + ", ?) > 0" },
+	leads:     " CROSS JOIN ",
+	hex:       func(column string) string { return "hex(" + column + ")" },
+	hexText:   func(column string) string { return "hex(" + column + ")" },
 	pack: func(fields ...string) string {
 		return "group_concat(" + strings.Join(fields, " || ' ' || ") + ")"
 	},
-	onConflict: func(key []string, set ...string) string {
-		target := " ON CONFLICT (" + strings.Join(key, ", ") + ") DO "
-		if len(set) == 0 {
-			return target + "NOTHING"
-		}
-		return target + "UPDATE SET " + strings.Join(set, ", ")
+	insertNew:  insertOrNothing,
+	onConflict: onConflict,
+	inserted:   func(column string) string { return "excluded." + column },
+	beyond:     beyondByRow,
+	deleteFirst: func(table, key, cond, order string, limit int) string {
+		return "DELETE FROM " + table + " WHERE (" + key + ") IN (SELECT " + key + " FROM " + table + " WHERE " + cond +
+			" ORDER BY " + order + " LIMIT " + strconv.Itoa(limit) + ")"
 	},
-	inserted: func(column string) string { return "excluded." + column },
-	// A comparison of rows is the one form that SQLite turns into a range over all columns of the index.
-	beyond: func(columns []string, newest bool, place []any) (string, []any) {
-		op := " > ("
-		if newest {
-			op = " < ("
-		}
-		return "(" + strings.Join(columns, ", ") + ")" + op + marks(len(columns)) + ")", place
-	},
-	check:  sqliteCheck,
-	atomic: sqliteAtomic,
+	check:     sqliteCheck,
+	atomic:    sqliteAtomic,
+	migrating: sqliteAtomic, // tables are taken back like rows
 }
 
 // sqliteCheck refuses UTF-16: there text is kept in another form, invalid UTF-8 is lost, and the order is another.
@@ -120,16 +115,10 @@ func sqliteBegin(ctx context.Context, x session) (err error) {
 		if err == nil || !sqliteBusy(err) || waited >= time.Duration(timeout)*time.Millisecond {
 			return err
 		}
-		var random [1]byte
-		_, _ = rand.Read(random[:]) // never fails; keeps processes out of step
-		pause := time.Millisecond + time.Duration(random[0])*10*time.Microsecond
-		waited += pause
-		timer := time.NewTimer(pause) //house:allow clock it waits between two tries and judges nothing
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
+		const least, spread = time.Millisecond, 2560 * time.Microsecond
+		waited += least + spread/2
+		if err := pause(ctx, least, spread); err != nil {
+			return err
 		}
 	}
 }

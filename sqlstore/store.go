@@ -9,8 +9,8 @@ import (
 	"github.com/keycote/keycote"
 )
 
-// Store is a [keycote.Store] on an SQL database. It is safe for concurrent use, and so is a view that [Store.Tx] returns:
-// its calls wait for each other. The zero Store is not usable.
+// Store is a [keycote.Store] on an SQL database. It is safe for concurrent use, and so is a view that [Store.Tx]
+// returns: its calls wait for each other. The zero Store is not usable.
 type Store struct {
 	db   *sql.DB
 	d    *dialect
@@ -50,11 +50,14 @@ func New(ctx context.Context, db *sql.DB, d Dialect) (*Store, error) {
 }
 
 func (s *Store) prepare(ctx context.Context) (err error) {
+	if !s.d.prepared {
+		return nil
+	}
 	if s.get, err = s.db.PrepareContext(ctx, s.d.text(s.getText)); err != nil {
 		return err
 	}
 	for i := range s.lookup {
-		if s.lookup[i], err = s.db.PrepareContext(ctx, s.d.text(lookupStatement(i+1))); err != nil {
+		if s.lookup[i], err = s.db.PrepareContext(ctx, s.d.text(lookupStatement(s.d, i+1))); err != nil {
 			return err
 		}
 	}
@@ -76,7 +79,8 @@ func (s *Store) Close() error {
 }
 
 // Tx returns the store as it is inside tx, a transaction of the database that s was opened on: it sees what tx has
-// written, and its every Commit is a savepoint of tx. The view ends with tx. Take one view of a transaction, not several.
+// written, and its every Commit is a savepoint of tx. The view ends with tx. Take one view of a transaction, not
+// several at once.
 //
 // When taking a savepoint back fails, the view refuses every further call, and the host must roll tx back.
 func (s *Store) Tx(tx *sql.Tx) *Store {
@@ -86,14 +90,12 @@ func (s *Store) Tx(tx *sql.Tx) *Store {
 // read runs a statement and hands every row to each. Outside a view prepared is run when it is there; it is made from
 // the same statement. A read of a view waits for a Commit of the view: inside a transaction nothing else keeps half a
 // Batch from being seen.
-func (s *Store) read(
-	ctx context.Context, each func(*sql.Rows) error, prepared *sql.Stmt, statement string, args ...any,
-) error {
+func (s *Store) read(ctx context.Context, each func(*sql.Rows) error, prepared *sql.Stmt, statement string, args ...any) error {
 	var err error
 	switch {
 	case s.tx != nil:
 		if err = s.takeTurn(ctx); err == nil {
-			err = session{d: s.d, q: s.tx, whole: s.d.uncancelled}.query(ctx, each, statement, args...)
+			err = session{d: s.d, q: s.tx, whole: s.d.embedded}.query(ctx, each, statement, args...)
 			<-s.turn
 		}
 	case prepared != nil:
@@ -121,27 +123,28 @@ func (s *Store) takeTurn(ctx context.Context) error {
 	return nil
 }
 
-var errBrokenView = errors.New("sqlstore: a commit could not be taken back: roll the transaction back")
+var errBrokenView = errors.New("sqlstore: a commit in this transaction could not be taken back: roll the transaction back")
 
-// write runs fn whole or not at all.
+// write runs fn whole or not at all, and again when the database has ended it for the sake of another. In a view that
+// is for the host to do, whose transaction has ended with it.
 func (s *Store) write(ctx context.Context, fn func(session) error) error {
 	if s.tx != nil {
 		return s.savepoint(ctx, fn)
 	}
-	return s.d.atomic(ctx, s, fn)
+	return s.retried(ctx, func() error { return s.d.atomic(ctx, s, fn) })
 }
 
 const savepoint = "keycote_commit"
 
-// savepoint makes fn a part of the host's transaction that can be taken back by itself. Where that fails half a Batch may
-// stand in tx, and the view refuses whatever would make it look whole.
+// savepoint makes fn a part of the host's transaction that can be taken back by itself. Where that fails half a Batch
+// may stand in tx, and the view refuses whatever would make it look whole.
 func (s *Store) savepoint(ctx context.Context, fn func(session) error) (err error) {
 	// Savepoints are a stack: one Commit of the view at a time.
 	if err := s.takeTurn(ctx); err != nil {
 		return err
 	}
 	defer func() { <-s.turn }()
-	x := session{d: s.d, q: s.tx, whole: s.d.uncancelled}
+	x := session{d: s.d, q: s.tx, whole: s.d.embedded}
 	if _, err := x.exec(ctx, "SAVEPOINT "+savepoint); err != nil {
 		return err
 	}

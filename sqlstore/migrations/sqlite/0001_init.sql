@@ -2,7 +2,8 @@
 -- A statement ends with a semicolon at the end of a line.
 
 CREATE TABLE keycote_schema (
-  version INTEGER NOT NULL PRIMARY KEY
+  version INTEGER NOT NULL PRIMARY KEY,
+  oldest  INTEGER -- version whose programs can work with this one; NULL: this one
 );
 
 CREATE TABLE keycote_records (
@@ -130,3 +131,5 @@ INSERT INTO keycote_head (one, n) VALUES (1, 0);
 -- The feed always holds a row to stand on: number 0 is the position of an empty store.
 INSERT INTO keycote_feed (n, mark, at, tenant, id, space, revision)
   VALUES (0, lower(hex(randomblob(8))), CAST(strftime('%s', 'now') AS INTEGER) * 1000000, '', '', '', 0);
+
+INSERT INTO keycote_schema (version, oldest) VALUES (1, 1);
