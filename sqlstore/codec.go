@@ -30,13 +30,6 @@ func never(t time.Time) sql.NullInt64 {
 	return sql.NullInt64{Int64: t.UnixMicro(), Valid: !t.IsZero()}
 }
 
-func timeOrNever(n sql.NullInt64) time.Time {
-	if !n.Valid {
-		return time.Time{}
-	}
-	return timeOf(n.Int64)
-}
-
 // named is a name as NULL when it is empty: the unique index holds names against each other, not their absence.
 func named(name string) sql.NullString {
 	return sql.NullString{String: name, Valid: name != ""}

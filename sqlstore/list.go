@@ -149,8 +149,10 @@ func (s *Store) Items(ctx context.Context, q keycote.ItemQuery) ([]keycote.Item,
 	var out []keycote.Item
 	err := s.read(ctx, func(rows *sql.Rows) error {
 		var i keycote.Item
-		err := rows.Scan(&i.Tenant, &i.Space, &i.Name, &i.Revision, &i.Body)
+		var revision loose
+		err := rows.Scan(&i.Tenant, &i.Space, &i.Name, &revision, &i.Body)
 		if err == nil {
+			i.Revision = int64(revision)
 			out = append(out, i)
 		}
 		return err

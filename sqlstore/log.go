@@ -13,10 +13,10 @@ func (s *Store) Events(ctx context.Context, q keycote.EventQuery) ([]keycote.Eve
 	var out []keycote.EventRecord
 	err := s.read(ctx, func(rows *sql.Rows) error {
 		var e keycote.EventRecord
-		var at int64
+		var at loose
 		err := rows.Scan(&e.Tenant, &e.ID, &e.KeyID, &e.Actor, &e.Action, &e.Outcome, &at, &e.Body, &e.Seal, &e.Personal)
 		if err == nil {
-			e.At = timeOf(at)
+			e.At = timeOf(int64(at))
 			out = append(out, e)
 		}
 		return err
@@ -61,11 +61,12 @@ func (s *Store) Usage(ctx context.Context, q keycote.UsageQuery) ([]keycote.UseC
 	var out []keycote.UseCount
 	err := s.read(ctx, func(rows *sql.Rows) error {
 		var u keycote.UseCount
-		var window, first, last int64
-		err := rows.Scan(&u.Tenant, &window, &u.KeyID, &u.Version, &u.Outcome, &u.Addr, &u.Route, &u.Agent,
-			&u.N, &first, &last)
+		var window, version, n, first, last loose
+		err := rows.Scan(&u.Tenant, &window, &u.KeyID, &version, &u.Outcome, &u.Addr, &u.Route, &u.Agent,
+			&n, &first, &last)
 		if err == nil {
-			u.Window, u.First, u.Last = timeOf(window), timeOf(first), timeOf(last)
+			u.Version, u.N = int(version), int64(n)
+			u.Window, u.First, u.Last = timeOf(int64(window)), timeOf(int64(first)), timeOf(int64(last))
 			out = append(out, u)
 		}
 		return err

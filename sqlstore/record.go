@@ -27,23 +27,27 @@ func recordColumns(d *dialect, lock string) string {
 func scanRecord(rows *sql.Rows) (keycote.Record, error) {
 	var r keycote.Record
 	var name, digests, labels, totals sql.NullString
-	var created, rotated int64
-	var expires sql.NullInt64
+	var created, rotated, revision loose
+	var expires looseOrNull
 	err := rows.Scan(&r.Tenant, &r.ID, &r.Kind, &name, &r.App, &r.Owner, &r.State, &r.Search, &created, &expires, &rotated,
-		&r.Revision, &r.Body, &r.Seal, &digests, &labels, &totals)
+		&revision, &r.Body, &r.Seal, &digests, &labels, &totals)
 	if err != nil {
 		return keycote.Record{}, err
 	}
-	r.Name = name.String
-	r.CreatedAt, r.ExpiresAt, r.RotatedAt = timeOf(created), timeOrNever(expires), timeOf(rotated)
+	r.Name, r.Revision = name.String, int64(revision)
+	r.CreatedAt, r.RotatedAt = timeOf(int64(created)), timeOf(int64(rotated))
+	if expires.valid {
+		r.ExpiresAt = timeOf(int64(expires.n))
+	}
+	// What of these cannot be read becomes what no record has; totals are under no seal, and are left out.
 	if r.Digests, err = unpackDigests(digests); err != nil {
-		return keycote.Record{}, err
+		r.Digests = [][]byte{{}}
 	}
 	if r.Labels, err = unpackLabels(labels); err != nil {
-		return keycote.Record{}, err
+		r.Labels = map[string]string{"": ""}
 	}
-	r.Uses, err = unpackTotals(totals, r.Tenant, r.ID)
-	return r, err
+	r.Uses, _ = unpackTotals(totals, r.Tenant, r.ID)
+	return r, nil
 }
 
 func unpackDigests(packed sql.NullString) ([][]byte, error) {

@@ -170,7 +170,7 @@ func TestTimes(t *testing.T) {
 	for _, stored := range []time.Time{{}, time.Unix(0, 0), time.UnixMicro(-1), time.UnixMicro(1_700_000_000_000_001),
 		time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)} {
 		require.Equal(t, stored.UTC(), timeOf(micros(stored)))
-		require.Equal(t, stored.UTC(), timeOrNever(never(stored)))
+		require.Equal(t, stored.UTC(), readBack(t, stored))
 		for _, apart := range []time.Duration{-1001, -1000, -999, -1, 0, 1, 999, 1000, 1001} {
 			bound := stored.Add(apart)
 			require.Equal(t, stored.Before(bound), micros(stored) < ceil(bound), "%v before %v", stored, bound)
@@ -245,4 +245,41 @@ func TestDialectNames(t *testing.T) {
 	require.Equal(t, "postgres:kc_", Postgres.WithPrefix("kc_").String())
 	require.Equal(t, Postgres, Postgres.WithPrefix("kc_").WithPrefix("keycote_"))
 	require.Equal(t, MySQL.WithPrefix("b_"), MySQL.WithPrefix("a_").WithPrefix("b_"))
+}
+
+// readBack is a time after it was written and scanned.
+func readBack(t *testing.T, at time.Time) time.Time {
+	t.Helper()
+	v, err := never(at).Value()
+	require.NoError(t, err)
+	var l looseOrNull
+	require.NoError(t, l.Scan(v))
+	if !l.valid {
+		return time.Time{}
+	}
+	return timeOf(int64(l.n))
+}
+
+func TestLoose(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		in   any
+		want loose
+	}{
+		{"an integer", int64(7), 7},
+		{"bytes, as MySQL's text protocol has them", []byte("-7"), -7},
+		{"text", "12", 12},
+		{"no number", "x y", unreadable},
+		{"half a number", 1.5, unreadable},
+		{"nothing", nil, unreadable},
+		{"too many digits", "99999999999999999999", unreadable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var l loose
+			require.NoError(t, l.Scan(c.in))
+			require.Equal(t, c.want, l)
+		})
+	}
 }
