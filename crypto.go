@@ -111,11 +111,20 @@ type localKEK struct {
 	aead    tink.AEAD
 }
 
-// ID may change at the first Encrypt, when another process has written its key first.
+// ID may change until the file is there, when another process has written its key first.
 func (k *localKEK) ID() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.adopt()
 	return k.id
+}
+
+// adopt takes the key that another process has written meanwhile: one that begins with ours would refuse the keyrings
+// that the other has made with it. While there is no file ours counts; what is wrong with a file, write says.
+func (k *localKEK) adopt() {
+	if !k.written {
+		_ = k.read()
+	}
 }
 
 func (k *localKEK) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
@@ -127,6 +136,7 @@ func (k *localKEK) EncryptWithContext(ctx context.Context, plaintext, associated
 
 func (k *localKEK) DecryptWithContext(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
 	k.mu.Lock()
+	k.adopt()
 	a := k.aead
 	k.mu.Unlock()
 	return underContext(ctx, func() ([]byte, error) { return a.Decrypt(ciphertext, associatedData) })

@@ -23,6 +23,7 @@ import (
 	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 
 	"github.com/keycote/keycote"
+	"github.com/keycote/keycote/memstore"
 )
 
 // A store and a KEK that do not belong together: New says so, names both, and changes nothing.
@@ -481,6 +482,24 @@ func TestLocalKEKIsWrittenOnce(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	_, err = read.EncryptWithContext(ended, []byte("x"), nil)
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+// A process that found no file goes by the key that another has written since, also when it has nothing to encrypt: the
+// keyrings are there already. Found with four processes that started at once on MariaDB.
+func TestLocalKEKThatAnotherHasWritten(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "kek.json")
+	late, err := keycote.LocalKEK(path)
+	require.NoError(t, err)
+	early, err := keycote.LocalKEK(path)
+	require.NoError(t, err)
+	require.NotEqual(t, early.ID(), late.ID())
+	store := memstore.New()
+	_, err = keycote.New(t.Context(), store, early, nil)
+	require.NoError(t, err)
+	_, err = keycote.New(t.Context(), store, late, nil)
+	require.NoError(t, err)
+	require.Equal(t, early.ID(), late.ID())
 }
 
 // Processes that all find no file and all write at once end up with one key.
