@@ -3,6 +3,7 @@ package dbtest
 import (
 	"database/sql"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -57,9 +58,7 @@ func onEach(t *testing.T, suite string, chosen func(*engine) bool, test func(t *
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
 			// Once the subtests have ended, too.
-			t.Cleanup(func() {
-				ran(t, e.name, suite)
-			})
+			t.Cleanup(func() { ran(t, e.name, suite) })
 			test(t, e)
 		})
 	}
@@ -69,6 +68,7 @@ func onEach(t *testing.T, suite string, chosen func(*engine) bool, test func(t *
 type place struct {
 	driver, dsn string
 	dialect     sqlstore.Dialect
+	kek         string // the file of a KEK, for those who need one
 }
 
 // open opens a pool of its own.
@@ -93,17 +93,19 @@ func (p place) store(t testing.TB, db *sql.DB) *sqlstore.Store {
 func (e *engine) fresh(t testing.TB) (*sqlstore.Store, *sql.DB, place) {
 	t.Helper()
 	if e.server == nil {
-		p := place{e.driver, e.dsn(newFile(t)), e.dialect}
+		p := place{e.driver, e.dsn(newFile(t)), e.dialect, newKEK(t)}
 		db := p.open(t)
 		require.NoError(t, sqlstore.Migrate(t.Context(), db, p.dialect))
 		return p.store(t, db), db, p
 	}
 	db := e.pool(t)
 	prefix := e.prefix(t, db)
-	p := place{e.driver, e.dsn(e.server.database), e.dialect.WithPrefix(prefix)}
+	p := place{e.driver, e.dsn(e.server.database), e.dialect.WithPrefix(prefix), newKEK(t)}
 	t.Cleanup(func() { e.giveBack(t, prefix) })
 	return p.store(t, db), db, p
 }
+
+func newKEK(t testing.TB) string { return filepath.Join(t.TempDir(), "kek") }
 
 // pool is one for all tests on a server: its connections are few.
 func (e *engine) pool(t testing.TB) *sql.DB {

@@ -11,7 +11,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,12 +22,9 @@ import (
 	"github.com/keycote/keycote"
 )
 
-// kekEnv tells a child where the KEK of its host is.
-const kekEnv = "KEYCOTE_DBTEST_KEK"
-
-// openHost is a process of a host: a Manager over the store.
-func openHost(ctx context.Context, store keycote.Store, kekFile string) (*keycote.Manager, error) {
-	kek, err := keycote.LocalKEK(kekFile)
+// openHost is a process of a host: a Manager over the store, whose KEK lies in a file.
+func openHost(ctx context.Context, store keycote.Store, file string) (*keycote.Manager, error) {
+	kek, err := keycote.LocalKEK(file)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +40,7 @@ func manage(ctx context.Context, store keycote.Store, role, name string) error {
 			return err
 		}
 	}
-	m, err := openHost(ctx, store, os.Getenv(kekEnv))
+	m, err := openHost(ctx, store, os.Getenv("KEYCOTE_DBTEST_KEK"))
 	if err != nil {
 		return err
 	}
@@ -95,7 +91,7 @@ func credential(name string) keycote.AddParams {
 }
 
 // together starts n children in a role, lets them go at once, and returns what they printed.
-func together(t *testing.T, n int, role string, at place, kek string, name func(int) string) (lines [][]string) {
+func together(t *testing.T, n int, role string, here place, name func(int) string) (lines [][]string) {
 	t.Helper()
 	type process struct {
 		cmd  *exec.Cmd
@@ -107,9 +103,8 @@ func together(t *testing.T, n int, role string, at place, kek string, name func(
 	for i := range n {
 		p := &process{}
 		var err error
-		p.cmd, err = child(t.Context(), role, at, name(i))
+		p.cmd, err = child(t.Context(), role, here, name(i))
 		require.NoError(t, err)
-		p.cmd.Env = append(p.cmd.Env, kekEnv+"="+kek)
 		p.cmd.Stderr = &p.errs
 		p.in, err = p.cmd.StdinPipe()
 		require.NoError(t, err)
@@ -140,15 +135,15 @@ func together(t *testing.T, n int, role string, at place, kek string, name func(
 
 // Processes that start at once where there is neither table nor key nor keyring end up with the same ones.
 func TestManagersStartAtOnce(t *testing.T) {
-	onEach(t, "managers that start at once", onceEach, managersStart)
+	onEach(t, "managers that start at once", onceEach, managersStartAtOnce)
 }
 
-func managersStart(t *testing.T, e *engine) {
+func managersStartAtOnce(t *testing.T, e *engine) {
 	const processes = 4
-	store, db, here := e.fresh(t)
-	kek := filepath.Join(t.TempDir(), "kek.json")
-	lines := together(t, processes, "start", here, kek, func(i int) string { return fmt.Sprint("process ", i) })
-	m, err := openHost(t.Context(), store, kek)
+	db, here := e.bare(t, "start")
+	lines := together(t, processes, "start", here, func(i int) string { return fmt.Sprint("process ", i) })
+	store := here.store(t, db)
+	m, err := openHost(t.Context(), store, here.kek)
 	require.NoError(t, err)
 	items, err := store.Items(t.Context(), keycote.ItemQuery{AllTenants: true, Limit: 100})
 	require.NoError(t, err)
@@ -177,12 +172,11 @@ func TestParallelRotations(t *testing.T) {
 
 func parallelRotations(t *testing.T, e *engine) {
 	store, db, here := e.fresh(t)
-	kek := filepath.Join(t.TempDir(), "kek.json")
-	m, err := openHost(t.Context(), store, kek)
+	m, err := openHost(t.Context(), store, here.kek)
 	require.NoError(t, err)
 	key, _, err := m.Issue(t.Context(), keycote.IssueParams{Name: "one"})
 	require.NoError(t, err)
-	lines := together(t, 2, "rotate", here, kek, func(int) string { return key.ID })
+	lines := together(t, 2, "rotate", here, func(int) string { return key.ID })
 	require.Len(t, lines, 10)
 	now, err := m.Get(t.Context(), key.ID)
 	require.NoError(t, err)
@@ -206,17 +200,16 @@ func parallelRotations(t *testing.T, e *engine) {
 
 // Two processes update one revision.
 func TestUpdatesOfOneRevision(t *testing.T) {
-	onEach(t, "two updates of one revision", onceEach, updatesOfOne)
+	onEach(t, "two updates of one revision", onceEach, updatesOfOneRevision)
 }
 
-func updatesOfOne(t *testing.T, e *engine) {
+func updatesOfOneRevision(t *testing.T, e *engine) {
 	store, _, here := e.fresh(t)
-	kek := filepath.Join(t.TempDir(), "kek.json")
-	m, err := openHost(t.Context(), store, kek)
+	m, err := openHost(t.Context(), store, here.kek)
 	require.NoError(t, err)
 	key, _, err := m.Issue(t.Context(), keycote.IssueParams{Name: "one"})
 	require.NoError(t, err)
-	lines := together(t, 2, "update", here, kek, func(int) string { return key.ID })
+	lines := together(t, 2, "update", here, func(int) string { return key.ID })
 	now, err := m.Get(t.Context(), key.ID)
 	require.NoError(t, err)
 	require.EqualValues(t, 2, now.Revision)
@@ -305,12 +298,10 @@ func TestKilledManager(t *testing.T) { onEach(t, "killed manager", onceEach, kil
 
 func killedManager(t *testing.T, e *engine) {
 	store, db, here := e.fresh(t)
-	kek := filepath.Join(t.TempDir(), "kek.json")
 	acknowledged, survived := 0, 0
 	for life := range 10 {
 		cmd, err := child(t.Context(), "manage", here, fmt.Sprint("life ", life))
 		require.NoError(t, err)
-		cmd.Env = append(cmd.Env, kekEnv+"="+kek)
 		out, err := cmd.StdoutPipe()
 		require.NoError(t, err)
 		var errs bytes.Buffer
@@ -351,7 +342,7 @@ func killedManager(t *testing.T, e *engine) {
 			db = here.open(t) // a file is read as it was left
 			store = here.store(t, db)
 		}
-		m, err := openHost(t.Context(), store, kek)
+		m, err := openHost(t.Context(), store, here.kek)
 		require.NoError(t, err)
 		changed := 0
 		for id, revision := range last {

@@ -18,10 +18,10 @@ import (
 func (e *engine) bare(t *testing.T, name string) (*sql.DB, place) {
 	t.Helper()
 	if e.server == nil {
-		p := place{e.driver, e.dsn(newFile(t)), e.dialect.WithPrefix(name + "_")}
+		p := place{e.driver, e.dsn(newFile(t)), e.dialect.WithPrefix(name + "_"), newKEK(t)}
 		return p.open(t), p
 	}
-	p := place{e.driver, e.dsn(e.server.database), e.dialect.WithPrefix(fmt.Sprintf("%s%d_", name, len(e.name)))}
+	p := place{e.driver, e.dsn(e.server.database), e.dialect.WithPrefix(fmt.Sprintf("%s%d_", name, len(e.name))), newKEK(t)}
 	return e.pool(t), p
 }
 
@@ -150,7 +150,7 @@ func TestMigrateInterrupted(t *testing.T) {
 func TestPrefixes(t *testing.T) {
 	eachEngine(t, "prefixes", func(t *testing.T, e *engine) {
 		db, a := e.bare(t, "left")
-		b := place{a.driver, a.dsn, a.dialect.WithPrefix("right_" + strings.TrimPrefix(string(a.dialect), string(e.dialect)+":"))}
+		b := place{a.driver, a.dsn, a.dialect.WithPrefix("right_" + strings.TrimPrefix(string(a.dialect), string(e.dialect)+":")), ""}
 		for _, p := range []place{a, b} {
 			require.NoError(t, sqlstore.Migrate(t.Context(), db, p.dialect))
 		}

@@ -54,7 +54,8 @@ func (c *commit) run(statement string, args ...any) error {
 
 func (c *commit) apply() error {
 	for _, step := range []func() error{
-		c.remember, c.order, c.compare, c.expect, c.items, c.events, c.records, c.redact, c.uses, c.prune, c.feed, c.forget,
+		c.remember, c.order, c.compare, c.expect, c.items, c.events, c.records,
+		c.redact, c.uses, c.prune, c.feed, c.forget,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -69,7 +70,8 @@ func (c *commit) remember() error {
 	if c.b.ID == "" {
 		return nil
 	}
-	done, err := c.d.insertNew(c.ctx, c.session, "keycote_batches", []string{"id", "done_at"}, []string{"?", c.d.now}, c.b.ID)
+	columns, values := []string{"id", "done_at"}, []string{"?", c.d.now}
+	done, err := c.d.insertNew(c.ctx, c.session, "keycote_batches", columns, values, c.b.ID)
 	if err == nil && !done {
 		return errRepeated
 	}

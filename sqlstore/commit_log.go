@@ -10,9 +10,10 @@ import (
 
 func (c *commit) events() error {
 	columns := []string{"id", "tenant", "key_id", "actor", "action", "outcome", "at", "body", "seal", "personal"}
+	values := parameters(len(columns))
 	for _, e := range c.b.Events {
-		done, err := c.d.insertNew(c.ctx, c.session, "keycote_events", columns, parameters(len(columns)), e.ID, e.Tenant, e.KeyID,
-			e.Actor, string(e.Action), string(e.Outcome), micros(e.At), e.Body, e.Seal, e.Personal)
+		done, err := c.d.insertNew(c.ctx, c.session, "keycote_events", columns, values, e.ID, e.Tenant, e.KeyID, e.Actor,
+			string(e.Action), string(e.Outcome), micros(e.At), e.Body, e.Seal, e.Personal)
 		if err != nil {
 			return err
 		}

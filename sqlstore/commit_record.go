@@ -141,7 +141,8 @@ func (c *commit) namesFree() error {
 		mine[n] = true
 		holder := recordID{tenant: e.tenant}
 		found, err := c.one(c.ctx, []any{&holder.id},
-			"SELECT id FROM keycote_records WHERE tenant = ? AND kind = ? AND name = ?"+c.d.lock, n.tenant, string(n.kind), n.name)
+			"SELECT id FROM keycote_records WHERE tenant = ? AND kind = ? AND name = ?"+c.d.lock,
+			n.tenant, string(n.kind), n.name)
 		if err != nil {
 			return err
 		}
@@ -225,11 +226,11 @@ func (c *commit) put(e *edit) error {
 		string(r.Kind), named(r.Name), r.App, r.Owner, string(r.State), r.Search,
 		micros(r.CreatedAt), never(r.ExpiresAt), micros(r.RotatedAt), r.Revision, r.Body, r.Seal, r.Tenant, r.ID,
 	}
-	statement := "UPDATE keycote_records SET kind = ?, name = ?, app = ?, owner = ?, state = ?, search = ?, created_at = ?, " +
-		"expires_at = ?, rotated_at = ?, revision = ?, body = ?, seal = ? WHERE tenant = ? AND id = ?"
+	statement := "UPDATE keycote_records SET kind = ?, name = ?, app = ?, owner = ?, state = ?, search = ?, " +
+		"created_at = ?, expires_at = ?, rotated_at = ?, revision = ?, body = ?, seal = ? WHERE tenant = ? AND id = ?"
 	if e.old == nil {
-		statement = "INSERT INTO keycote_records (kind, name, app, owner, state, search, created_at, expires_at, rotated_at, " +
-			"revision, body, seal, tenant, id) VALUES (" + marks(len(values)) + ")"
+		statement = "INSERT INTO keycote_records (kind, name, app, owner, state, search, created_at, expires_at, " +
+			"rotated_at, revision, body, seal, tenant, id) VALUES (" + marks(len(values)) + ")"
 	}
 	if err := c.run(statement, values...); err != nil {
 		return err
@@ -239,7 +240,8 @@ func (c *commit) put(e *edit) error {
 		for i, digest := range unique(r.Digests) {
 			rows = append(rows, []any{digest, r.Tenant, r.ID, i})
 		}
-		if err := c.insert(c.ctx, "keycote_digests", []string{"digest", "tenant", "id", "place"}, parameters(4), rows, ""); err != nil {
+		columns := []string{"digest", "tenant", "id", "place"}
+		if err := c.insert(c.ctx, "keycote_digests", columns, parameters(len(columns)), rows, ""); err != nil {
 			return err
 		}
 	}
@@ -248,7 +250,8 @@ func (c *commit) put(e *edit) error {
 		for _, label := range slices.Sorted(maps.Keys(r.Labels)) {
 			rows = append(rows, []any{r.Tenant, r.ID, label, r.Labels[label]})
 		}
-		return c.insert(c.ctx, "keycote_labels", []string{"tenant", "id", "label", "value"}, parameters(4), rows, "")
+		columns := []string{"tenant", "id", "label", "value"}
+		return c.insert(c.ctx, "keycote_labels", columns, parameters(len(columns)), rows, "")
 	}
 	return nil
 }

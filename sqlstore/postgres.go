@@ -33,8 +33,9 @@ var postgres = dialect{
 	// What somebody else is pruning, or counting on, is left to the next time. The WITH is evaluated once; an IN may not
 	// be, and would then remove more than limit.
 	deleteFirst: func(table, key, cond, order string, limit int) string {
-		return "WITH first AS (SELECT " + key + " FROM " + table + " WHERE " + cond + " ORDER BY " + order + " LIMIT " +
-			strconv.Itoa(limit) + " FOR UPDATE SKIP LOCKED) DELETE FROM " + table + " WHERE (" + key + ") IN (SELECT " + key + " FROM first)"
+		return "WITH first AS (SELECT " + key + " FROM " + table + " WHERE " + cond + " ORDER BY " + order +
+			" LIMIT " + strconv.Itoa(limit) + " FOR UPDATE SKIP LOCKED)" +
+			" DELETE FROM " + table + " WHERE (" + key + ") IN (SELECT " + key + " FROM first)"
 	},
 	check:     postgresCheck,
 	atomic:    transaction,

@@ -17,8 +17,8 @@ func recordColumns(d *dialect, lock string) string {
 	of := func(table, packed string) string {
 		return ", (SELECT " + packed + " FROM " + table + " t WHERE t.tenant = r.tenant AND t.id = r.id" + lock + ")"
 	}
-	return d.packing + "r.tenant, r.id, r.kind, r.name, r.app, r.owner, r.state, r.search, r.created_at, r.expires_at, r.rotated_at, " +
-		"r.revision, r.body, r.seal" +
+	return d.packing + "r.tenant, r.id, r.kind, r.name, r.app, r.owner, r.state, r.search, " +
+		"r.created_at, r.expires_at, r.rotated_at, r.revision, r.body, r.seal" +
 		of("keycote_digests", d.pack("t.place", d.hex("t.digest"))) +
 		of("keycote_labels", d.pack(d.hexText("t.label"), d.hexText("t.value"))) +
 		of("keycote_totals", d.pack("t.version", "t.n", "t.first_at", "t.last_at"))
@@ -29,8 +29,8 @@ func scanRecord(rows *sql.Rows) (keycote.Record, error) {
 	var name, digests, labels, totals sql.NullString
 	var created, rotated, revision loose
 	var expires looseOrNull
-	err := rows.Scan(&r.Tenant, &r.ID, &r.Kind, &name, &r.App, &r.Owner, &r.State, &r.Search, &created, &expires, &rotated,
-		&revision, &r.Body, &r.Seal, &digests, &labels, &totals)
+	err := rows.Scan(&r.Tenant, &r.ID, &r.Kind, &name, &r.App, &r.Owner, &r.State, &r.Search,
+		&created, &expires, &rotated, &revision, &r.Body, &r.Seal, &digests, &labels, &totals)
 	if err != nil {
 		return keycote.Record{}, err
 	}
@@ -70,7 +70,9 @@ func unpackDigests(packed sql.NullString) ([][]byte, error) {
 		}
 		all[i].place = place[0]
 	}
-	slices.SortFunc(all, func(a, b digest) int { return cmp.Or(cmp.Compare(a.place, b.place), bytes.Compare(a.bytes, b.bytes)) })
+	slices.SortFunc(all, func(a, b digest) int {
+		return cmp.Or(cmp.Compare(a.place, b.place), bytes.Compare(a.bytes, b.bytes))
+	})
 	out := make([][]byte, len(all))
 	for i, d := range all {
 		out[i] = d.bytes
@@ -109,7 +111,9 @@ func unpackTotals(packed sql.NullString, tenant, id string) ([]keycote.UseCount,
 		if err != nil {
 			return nil, err
 		}
-		uses[i] = keycote.UseCount{Tenant: tenant, KeyID: id, Version: int(n[0]), N: n[1], First: timeOf(n[2]), Last: timeOf(n[3])}
+		uses[i] = keycote.UseCount{
+			Tenant: tenant, KeyID: id, Version: int(n[0]), N: n[1], First: timeOf(n[2]), Last: timeOf(n[3]),
+		}
 	}
 	slices.SortFunc(uses, func(a, b keycote.UseCount) int { return cmp.Compare(a.Version, b.Version) })
 	return uses, nil

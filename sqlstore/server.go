@@ -42,8 +42,9 @@ func (s *Store) retried(ctx context.Context, fn func() error) error {
 // pause waits for least and a random part of spread, which keeps processes out of step.
 func pause(ctx context.Context, least, spread time.Duration) error {
 	var random [1]byte
-	_, _ = rand.Read(random[:])                                         // never fails
-	timer := time.NewTimer(least + spread*time.Duration(random[0])/256) //house:allow clock it waits between two tries and judges nothing
+	_, _ = rand.Read(random[:]) // never fails
+	//house:allow clock it waits between two tries and judges nothing
+	timer := time.NewTimer(least + spread*time.Duration(random[0])/256)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -63,7 +64,9 @@ func onConflict(key []string, set ...string) string {
 }
 
 // insertOrNothing is insertNew by the clause that SQLite and PostgreSQL have for it.
-func insertOrNothing(ctx context.Context, x session, table string, columns, values []string, args ...any) (bool, error) {
+func insertOrNothing(
+	ctx context.Context, x session, table string, columns, values []string, args ...any,
+) (bool, error) {
 	n, err := x.exec(ctx, insertStatement(table, columns, values)+" ON CONFLICT ("+columns[0]+") DO NOTHING", args...)
 	return n > 0, err
 }

@@ -38,11 +38,13 @@ func TestPrefixOfADialect(t *testing.T) {
 	t.Parallel()
 	d, err := dialectOf(Postgres.WithPrefix("kc_"))
 	require.NoError(t, err)
-	require.Equal(t, "SELECT kc_records.n FROM kc_records WHERE a = $1", d.text("SELECT keycote_records.n FROM keycote_records WHERE a = ?"))
+	require.Equal(t, "SELECT kc_records.n FROM kc_records WHERE a = $1",
+		d.text("SELECT keycote_records.n FROM keycote_records WHERE a = ?"))
 	require.Equal(t, defaultPrefix, postgres.prefix+defaultPrefix, "the dialect itself is as it was")
 	for prefix, ok := range map[string]bool{
 		"k": true, "kc_": true, "a0_b": true, strings.Repeat("a", 30): true,
-		"": false, "_k": false, "0k": false, "K": false, "k-": false, "k.": false, "k;": false, "é": false, strings.Repeat("a", 31): false,
+		"": false, "_k": false, "0k": false, "K": false, "k-": false, "k.": false, "k;": false, "é": false,
+		strings.Repeat("a", 31): false,
 	} {
 		_, err := dialectOf(MySQL.WithPrefix(prefix))
 		require.Equal(t, ok, err == nil, "%q", prefix)
@@ -65,7 +67,8 @@ func TestNamesInSchemas(t *testing.T) {
 			require.LessOrEqual(t, len(name[1]), 63, name[1])
 		}
 		last := scripts[len(scripts)-1]
-		require.Contains(t, last[strings.LastIndex(last, "INSERT"):], fmt.Sprintf("schema (version, oldest) VALUES (%d, ", len(scripts)))
+		require.Contains(t, last[strings.LastIndex(last, "INSERT"):],
+			fmt.Sprintf("schema (version, oldest) VALUES (%d, ", len(scripts)))
 	}
 }
 
@@ -86,8 +89,9 @@ func TestBeyond(t *testing.T) {
 func TestNumbersOfMySQL(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int{
-		"Error 1213 (40001): Deadlock found": 1213, "Error 1205: Lock wait timeout exceeded": 1205, "keys: Error 1062 (23000): x": 1062,
-		"Error 1406 (22001): Data too long for column 'Error 1213'": 1406, "Error": 0, "Error x": 0, "invalid connection": 0, "": 0,
+		"Error 1213 (40001): Deadlock found": 1213, "Error 1205: Lock wait timeout exceeded": 1205,
+		"keys: Error 1062 (23000): x": 1062, "Error 1406 (22001): Data too long for column 'Error 1213'": 1406,
+		"Error": 0, "Error x": 0, "invalid connection": 0, "": 0,
 	} {
 		require.Equal(t, want, mysqlNumber(errors.New(text)), text)
 	}
@@ -99,11 +103,15 @@ func TestMerged(t *testing.T) {
 	t.Parallel()
 	at := time.UnixMicro(1_700_000_000_000_001).UTC()
 	use := func(window time.Time, n int64, first, last int) keycote.UseCount {
-		return keycote.UseCount{KeyID: "k", Window: window, N: n, First: at.Add(time.Duration(first)), Last: at.Add(time.Duration(last))}
+		return keycote.UseCount{
+			KeyID: "k", Window: window, N: n, First: at.Add(time.Duration(first)), Last: at.Add(time.Duration(last)),
+		}
 	}
 	whole := func(u keycote.UseCount) keycote.UseCount { return u }
-	got := merged([]keycote.UseCount{use(at, 1, 5, 5), use(at.In(time.FixedZone("x", 3600)), 2, 3, 4), use(at.Add(999), 3, 4, 9),
-		use(at.Add(1000), 4, 0, 0)}, whole)
+	elsewhere := at.In(time.FixedZone("x", 3600))
+	got := merged([]keycote.UseCount{
+		use(at, 1, 5, 5), use(elsewhere, 2, 3, 4), use(at.Add(999), 3, 4, 9), use(at.Add(1000), 4, 0, 0),
+	}, whole)
 	require.Equal(t, []keycote.UseCount{use(at, 6, 3, 9), use(at.Add(1000), 4, 0, 0)}, got)
 	require.Empty(t, merged(nil, whole))
 }

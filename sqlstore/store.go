@@ -79,8 +79,7 @@ func (s *Store) Close() error {
 }
 
 // Tx returns the store as it is inside tx, a transaction of the database that s was opened on: it sees what tx has
-// written, and its every Commit is a savepoint of tx. The view ends with tx. Take one view of a transaction, not
-// several at once.
+// written, and its every Commit is a savepoint of tx. The view ends with tx. Take one view of a transaction, not several.
 //
 // When taking a savepoint back fails, the view refuses every further call, and the host must roll tx back.
 func (s *Store) Tx(tx *sql.Tx) *Store {
@@ -90,7 +89,9 @@ func (s *Store) Tx(tx *sql.Tx) *Store {
 // read runs a statement and hands every row to each. Outside a view prepared is run when it is there; it is made from
 // the same statement. A read of a view waits for a Commit of the view: inside a transaction nothing else keeps half a
 // Batch from being seen.
-func (s *Store) read(ctx context.Context, each func(*sql.Rows) error, prepared *sql.Stmt, statement string, args ...any) error {
+func (s *Store) read(
+	ctx context.Context, each func(*sql.Rows) error, prepared *sql.Stmt, statement string, args ...any,
+) error {
 	var err error
 	switch {
 	case s.tx != nil:
@@ -123,7 +124,7 @@ func (s *Store) takeTurn(ctx context.Context) error {
 	return nil
 }
 
-var errBrokenView = errors.New("sqlstore: a commit in this transaction could not be taken back: roll the transaction back")
+var errBrokenView = errors.New("sqlstore: a commit could not be taken back: roll the transaction back")
 
 // write runs fn whole or not at all, and again when the database has ended it for the sake of another. In a view that
 // is for the host to do, whose transaction has ended with it.

@@ -1,6 +1,6 @@
--- Times are microseconds since 1970 UTC; text is its bytes in UTF-8, in columns that compare them. The views at the end show
--- both, and labels, as a person wants to read them. A statement ends with a semicolon at the end of a line, and can be
--- repeated: MySQL commits at each, so that an interrupted migration is begun again from its start.
+-- Times are microseconds since 1970 UTC; text is its bytes in UTF-8, in columns that compare them. The views at the end
+-- show both, and labels, as a person wants to read them. A statement ends with a semicolon at the end of a line, and can
+-- be repeated: MySQL commits at each, so that an interrupted migration is begun again from its start.
 
 CREATE TABLE IF NOT EXISTS keycote_schema (
   version INT NOT NULL PRIMARY KEY,
@@ -137,8 +137,8 @@ INSERT IGNORE INTO keycote_feed (n, mark, at, tenant, id, space, revision)
 -- What follows is for people: nothing in the library reads it. Times are UTC.
 
 CREATE OR REPLACE SQL SECURITY INVOKER VIEW keycote_show_keys AS
-  SELECT CONVERT(r.tenant USING utf8mb4) AS tenant, CONVERT(r.id USING utf8mb4) AS id, CONVERT(r.kind USING utf8mb4) AS kind,
-    CONVERT(r.name USING utf8mb4) AS name,
+  SELECT CONVERT(r.tenant USING utf8mb4) AS tenant, CONVERT(r.id USING utf8mb4) AS id,
+    CONVERT(r.kind USING utf8mb4) AS kind, CONVERT(r.name USING utf8mb4) AS name,
     CONVERT(r.app USING utf8mb4) AS app, CONVERT(r.owner USING utf8mb4) AS owner,
     CASE WHEN r.state = 'active' AND r.expires_at <= TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6))
       THEN 'expired' ELSE CONVERT(r.state USING utf8mb4) END AS state,

@@ -109,8 +109,8 @@ CREATE TABLE keycote_batches (
 );
 CREATE INDEX keycote_batches_by_age ON keycote_batches (done_at);
 
--- One row: the number of the last change. Whoever changes records or items holds it until commit. It is written often, and
--- there is room on its page for that.
+-- One row: the number of the last change. Whoever changes records or items holds it until commit. It is written often,
+-- and there is room on its page for that.
 CREATE TABLE keycote_head (
   one integer NOT NULL PRIMARY KEY,
   n   bigint NOT NULL
@@ -138,8 +138,10 @@ INSERT INTO keycote_feed (n, mark, at, tenant, id, space, revision)
 
 CREATE VIEW keycote_show_keys AS
   SELECT r.tenant, r.id, r.kind, r.name, r.app, r.owner,
-    CASE WHEN r.state = 'active' AND r.expires_at <= EXTRACT(EPOCH FROM now()) * 1000000 THEN 'expired' ELSE r.state END AS state,
-    (SELECT jsonb_object_agg(l.label, l.value) FROM keycote_labels l WHERE l.tenant = r.tenant AND l.id = r.id) AS labels,
+    CASE WHEN r.state = 'active' AND r.expires_at <= EXTRACT(EPOCH FROM now()) * 1000000 THEN 'expired'
+      ELSE r.state END AS state,
+    (SELECT jsonb_object_agg(l.label, l.value) FROM keycote_labels l
+      WHERE l.tenant = r.tenant AND l.id = r.id) AS labels,
     TIMESTAMPTZ 'epoch' + r.created_at * INTERVAL '1 microsecond' AS created_at,
     TIMESTAMPTZ 'epoch' + r.rotated_at * INTERVAL '1 microsecond' AS rotated_at,
     TIMESTAMPTZ 'epoch' + r.expires_at * INTERVAL '1 microsecond' AS expires_at,
@@ -150,7 +152,8 @@ CREATE VIEW keycote_show_keys AS
   FROM keycote_records r;
 
 CREATE VIEW keycote_show_events AS
-  SELECT e.tenant, e.id, TIMESTAMPTZ 'epoch' + e.at * INTERVAL '1 microsecond' AS at, e.key_id, e.actor, e.action, e.outcome
+  SELECT e.tenant, e.id, TIMESTAMPTZ 'epoch' + e.at * INTERVAL '1 microsecond' AS at, e.key_id, e.actor, e.action,
+    e.outcome
   FROM keycote_events e;
 
 INSERT INTO keycote_schema (version, oldest) VALUES (1, 1);
