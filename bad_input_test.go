@@ -495,16 +495,3 @@ func TestHostileRequests(t *testing.T) {
 		}
 	}
 }
-
-// An actor's id stands in events, and not every database takes every byte.
-func TestBadActor(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, nil)
-	for what, id := range map[string]string{"NUL": "a\x00b", "half a rune": "a\xff", "a mebibyte": strings.Repeat("a", 1<<20)} {
-		ctx := keycote.WithActor(t.Context(), keycote.Actor{ID: id, MaxScopes: []string{"**"}})
-		_, _, err := r.m.Issue(ctx, keycote.IssueParams{Name: what})
-		require.ErrorIs(t, heard(err), keycote.ErrInvalid, what)
-		_, err = r.m.Page(ctx, keycote.Filter{}, "", 0)
-		require.ErrorIs(t, heard(err), keycote.ErrInvalid, what)
-	}
-}
