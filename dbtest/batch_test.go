@@ -27,10 +27,6 @@ func everything(id string) keycote.Batch {
 }
 
 // parts counts what is there of everything(id), of the feed as well: 0 is nothing, whole is all of it.
-func parts(ctx context.Context, db *sql.DB, id string) (int, error) {
-	return place{}.parts(ctx, db, id)
-}
-
 func (p place) parts(ctx context.Context, db *sql.DB, id string) (int, error) {
 	statement := "SELECT (SELECT COUNT(*) FROM keycote_records WHERE tenant = 't' AND id = 'new of ID')" +
 		" + (SELECT COUNT(*) FROM keycote_digests WHERE tenant = 't' AND id = 'new of ID')" +
