@@ -9,9 +9,11 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"os/signal"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/keycote/keycote/sqlstore"
@@ -54,6 +56,15 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) (code int) {
 	ctx := context.Background()
 	servers, missing := prepare(ctx)
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-ended
+		for _, s := range servers { // nobody else would
+			_ = s.release(ctx)
+		}
+		os.Exit(1)
+	}()
 	code = m.Run()
 	for _, e := range engines {
 		if e.db != nil {
