@@ -47,6 +47,7 @@ type cached struct {
 	rec   *record // stripped; nil: no such key
 	at    int     // the version
 	known stamp
+	use   atomic.Pointer[lastUse]
 }
 
 // cache answers for at most stale. The zero cache, with stale 0, answers nothing.

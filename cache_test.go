@@ -3,6 +3,7 @@ package keycote_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -430,4 +431,36 @@ func TestCacheNoticesAnOlderRow(t *testing.T) {
 	_, err = here.Verify(t.Context(), token, keycote.Request{})
 	require.ErrorIs(t, err, keycote.ErrTampered)
 	require.ErrorIs(t, err, keycote.ErrUnauthenticated)
+}
+
+// A key that is used again from one place is counted without a look-up; from another place, in another window or after a
+// flush it has another row, and the sum is exact all the same.
+func TestCachedUsesAreCounted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	m := w.another(&keycote.Options{MaxStale: time.Hour})
+	k, token := issueCached(t, m, "k")
+	places := []keycote.Request{
+		{Route: "GET /a", UserAgent: "x"}, {Route: "GET /b", UserAgent: "x"}, {Route: "GET /a", UserAgent: strings.Repeat("y", 4096)},
+	}
+	const rounds, each = 4, 8
+	for range rounds {
+		var wg sync.WaitGroup
+		for _, r := range places {
+			for range each {
+				wg.Go(func() { _, err := m.Verify(context.WithoutCancel(t.Context()), token, r); require.NoError(t, err) })
+			}
+		}
+		wg.Wait()
+		require.NoError(t, m.Flush(t.Context()))
+		w.clock.Advance(20 * time.Second)
+	}
+	got, err := m.Get(t.Context(), k.ID)
+	require.NoError(t, err)
+	require.EqualValues(t, rounds*each*len(places), got.Versions[0].Uses)
+	rows, err := w.store.Usage(t.Context(), keycote.UsageQuery{KeyID: k.ID, Limit: 1000})
+	require.NoError(t, err)
+	for _, u := range rows {
+		require.LessOrEqual(t, len(u.Agent), 128)
+	}
 }

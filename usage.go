@@ -61,6 +61,7 @@ type refusal struct {
 type useLog struct {
 	mu       sync.Mutex
 	rows     map[useKey]*useTally
+	round    int64 // counts how often rows were taken away to be written
 	refusals map[refusalKey]*refusal
 
 	// Rows of refusals without a key in the window since, flushed ones too: the bound is on what a window leaves behind.
@@ -88,7 +89,8 @@ func windowOf(t time.Time) int64 {
 }
 
 // count adds a use. Where no Run does it, the first call after a window's end writes what was counted.
-func (m *Manager) count(ctx context.Context, k useKey, now time.Time) {
+// It returns the row, and the round in which the row is still there to be added to.
+func (m *Manager) count(ctx context.Context, k useKey, now time.Time) (t *useTally, round int64) {
 	us := now.UnixMicro()
 	k.window = windowOf(now)
 	k.addr = k.addr.Unmap().WithZone("")
@@ -103,16 +105,60 @@ func (m *Manager) count(ctx context.Context, k useKey, now time.Time) {
 
 	l := &m.uses
 	l.mu.Lock()
-	t := l.rows[k]
-	if t == nil {
+	if t = l.rows[k]; t == nil {
 		t = l.row(k)
 	}
 	t.add(us)
+	round = l.round
 	l.mu.Unlock()
+	m.flushAtWindowsEnd(ctx, us)
+	return t, round
+}
 
-	if us >= l.next.Load() && l.running.Load() == 0 && m.tx == nil {
+func (m *Manager) flushAtWindowsEnd(ctx context.Context, us int64) {
+	if us >= m.uses.next.Load() && m.uses.running.Load() == 0 && m.tx == nil {
 		m.flushDue(ctx, us)
 	}
+}
+
+// lastUse is the row of a cached answer's last use: a key that is used again from the same place within a window is
+// counted without a look-up. It is immutable.
+type lastUse struct {
+	addr         netip.Addr
+	route, agent string
+	window       int64
+	round        int64 // in which the row was not yet taken away
+	row          *useTally
+}
+
+// countUse counts a success.
+func (m *Manager) countUse(ctx context.Context, rec *record, v *version, from *cached, r Request, now time.Time) {
+	k := useKey{
+		tenant: rec.tenant, key: rec.id, version: v.number, addr: r.Addr, route: r.Route, agent: r.UserAgent,
+	}
+	if from == nil {
+		m.count(ctx, k, now)
+		return
+	}
+	window := windowOf(now)
+	if u := from.use.Load(); u != nil && u.window == window && u.addr == r.Addr && u.route == r.Route && u.agent == r.UserAgent {
+		us, l := now.UnixMicro(), &m.uses
+		l.mu.Lock()
+		current := u.round == l.round
+		if current {
+			u.row.add(us)
+		}
+		l.mu.Unlock()
+		if current {
+			m.flushAtWindowsEnd(ctx, us)
+			return
+		}
+	}
+	row, round := m.count(ctx, k, now)
+	if len(r.Route) > maxUseText || len(r.UserAgent) > maxUseText {
+		return // what a client sends is not kept at its full length
+	}
+	from.use.Store(&lastUse{r.Addr, r.Route, r.UserAgent, window, round, row})
 }
 
 func (t *useTally) add(us int64) {
@@ -252,6 +298,7 @@ func (m *Manager) flush(ctx context.Context) error {
 		l.mu.Lock()
 		rows := l.rows
 		l.rows = nil
+		l.round++
 		l.mu.Unlock()
 		l.unsent = batchesOf(rows)
 		err = main.sendUnsent(ctx)

@@ -44,7 +44,7 @@ func (m *Manager) Verify(ctx context.Context, token string, r Request) (Grant, e
 		return Grant{}, &Error{Op: opVerify, Code: ErrInvalid, Err: m.broken}
 	}
 	now := m.now()
-	rec, at, shared, err := m.answer(ctx, token, now)
+	rec, at, from, err := m.answer(ctx, token, now)
 	if err == nil {
 		err = m.judge(rec, &rec.versions[at], now, r)
 	}
@@ -55,10 +55,8 @@ func (m *Manager) Verify(ctx context.Context, token string, r Request) (Grant, e
 		return Grant{}, m.refuse(ctx, rec, at, now, r, err)
 	}
 	v := &rec.versions[at]
-	m.count(ctx, useKey{
-		tenant: rec.tenant, key: rec.id, version: v.number, addr: r.Addr, route: r.Route, agent: r.UserAgent,
-	}, now)
-	if !shared {
+	m.countUse(ctx, rec, v, from, r, now)
+	if from == nil {
 		rec.strip()
 	}
 	return Grant{
@@ -85,19 +83,19 @@ func (m *Manager) refuse(ctx context.Context, rec *record, at int, now time.Time
 }
 
 // answer finds the record and the version that a value belongs to: in the cache if there is one, else in the store. A
-// record from the cache is stripped, and shared.
-func (m *Manager) answer(ctx context.Context, value string, now time.Time) (rec *record, at int, shared bool, err error) {
+// record from the cache is stripped, and shared: then from says what it came with.
+func (m *Manager) answer(ctx context.Context, value string, now time.Time) (rec *record, at int, from *cached, err error) {
 	if m.cache.stale == 0 || m.tx != nil {
 		m.refresh(ctx, now)
 		list, err := m.digestsOf(ctx, value)
 		if err != nil {
-			return nil, 0, false, err
+			return nil, 0, nil, err
 		}
 		rec, at, err = m.find(ctx, list)
-		return rec, at, false, err
+		return rec, at, nil, err
 	}
 	if len(value) > maxValue {
-		return nil, 0, false, ErrUnknownKey
+		return nil, 0, nil, ErrUnknownKey
 	}
 	k, moment := newCacheKey(m.tenant, value), m.cache.stamp(now)
 	if a := m.cache.get(&k, moment); a != nil {
@@ -106,7 +104,7 @@ func (m *Manager) answer(ctx context.Context, value string, now time.Time) (rec 
 	m.refresh(ctx, now) // what is cached must not wait for a store that hangs
 	list, err := m.digestsOf(ctx, value)
 	if err != nil {
-		return nil, 0, false, err
+		return nil, 0, nil, err
 	}
 	for {
 		f, leader := m.cache.join(k)
@@ -116,32 +114,32 @@ func (m *Manager) answer(ctx context.Context, value string, now time.Time) (rec 
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return nil, 0, false, ctx.Err()
+			return nil, 0, nil, ctx.Err()
 		}
 		switch {
 		case f.answer != nil && f.epoch == m.cache.epoch.Load() && m.cache.fresh(f.answer.known, m.cache.stamp(m.now())):
 			return f.answer.found()
 		case f.err != nil:
-			return nil, 0, false, f.err
+			return nil, 0, nil, f.err
 		case f.answer == nil && f.err == nil:
 			rec, at, err = m.find(ctx, list)
-			return rec, at, false, err
+			return rec, at, nil, err
 		}
 	}
 }
 
-func (a *cached) found() (rec *record, at int, shared bool, err error) {
+func (a *cached) found() (rec *record, at int, from *cached, err error) {
 	if a.rec == nil {
-		return nil, 0, true, ErrUnknownKey
+		return nil, 0, nil, ErrUnknownKey
 	}
-	return a.rec, a.at, true, nil
+	return a.rec, a.at, a, nil
 }
 
 // fill reads what the cache does not know, publishes it, and lets those go who wait for it. A version whose first use
 // must be written down is not published: each of its verifications has to see to that.
 func (m *Manager) fill(
 	ctx context.Context, k cacheKey, f *flight, list []digest, known stamp,
-) (rec *record, at int, shared bool, err error) {
+) (rec *record, at int, from *cached, err error) {
 	defer m.cache.land(k, f)
 	rec, at, err = m.find(ctx, list)
 	for again := true; err == nil && rec.revision < m.cache.revision(&k, recordKey{rec.tenant, rec.id}); again = false {
@@ -155,7 +153,7 @@ func (m *Manager) fill(
 	case err == nil && needsMark(rec, &rec.versions[at]):
 	case err == nil:
 		rec.strip()
-		f.answer = &cached{rec, at, known}
+		f.answer = &cached{rec: rec, at: at, known: known}
 		m.cache.put(k, f.answer, f.epoch)
 	case errors.Is(err, ErrUnknownKey) && list[0].kind == digestToken:
 		f.answer = &cached{known: known}
@@ -163,7 +161,7 @@ func (m *Manager) fill(
 	case ctx.Err() == nil: // else the others read for themselves
 		f.err = err
 	}
-	return rec, at, f.answer != nil, err
+	return rec, at, f.answer, err
 }
 
 // digestsOf returns what a value is found by, or ErrUnknownKey for one that can be refused without asking the store.
