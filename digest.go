@@ -29,13 +29,19 @@ func tokenMessage(t *issued) []byte {
 }
 
 func chosenMessage(tenant, value string) []byte {
-	h := sha256.Sum256([]byte(value))
-	return append(appendL([]byte("keycote/custom/v1"), tenant), h[:]...)
+	return chosenSumMessage(tenant, sha256.Sum256([]byte(value)))
 }
 
-func importMessage(value string) []byte {
-	h := sha256.Sum256([]byte(value))
-	return append([]byte("keycote/import/v1"), h[:]...)
+func chosenSumMessage(tenant string, sum [sha256.Size]byte) []byte {
+	b := make([]byte, 0, 17+4+len(tenant)+len(sum))
+	b = appendL(append(b, "keycote/custom/v1"...), tenant)
+	return append(b, sum[:]...)
+}
+
+// importMessage is of a value that another system made: an operator who brings it need know only its SHA-256.
+func importMessage(sum [sha256.Size]byte) []byte {
+	b := make([]byte, 0, 17+len(sum))
+	return append(append(b, "keycote/import/v1"...), sum[:]...)
 }
 
 // requestMessage is of a RequestID. The scope of one is what it names: for Add and Issue the actor who asks, for Rotate

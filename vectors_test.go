@@ -2,6 +2,7 @@ package keycote
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -188,7 +189,7 @@ type digestVector struct {
 func (v *digestVector) compute(t *testing.T, ring *keyring) []byte {
 	messages := map[string]func() []byte{
 		"chosen":  func() []byte { return chosenMessage(v.Tenant, v.Value) },
-		"import":  func() []byte { return importMessage(v.Value) },
+		"import":  func() []byte { return importMessage(sha256.Sum256([]byte(v.Value))) },
 		"request": func() []byte { return requestMessage(v.Tenant, v.Action, v.Scope, v.RequestID) },
 		"params":  func() []byte { return paramsMessage(v.Params) },
 	}

@@ -2,6 +2,7 @@ package keycote
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net/netip"
 	"slices"
@@ -189,7 +190,8 @@ func (m *Manager) digestsOf(ctx context.Context, value string) ([]digest, error)
 		return nil, ErrUnknownKey
 	}
 	list := make([]digest, 0, 2*len(index.enabled))
-	chosen, imported := chosenMessage(m.tenant, value), importMessage(value)
+	sum := sha256.Sum256([]byte(value))
+	chosen, imported := chosenSumMessage(m.tenant, sum), importMessage(sum)
 	for _, id := range index.enabled {
 		if o, ok := index.compute(id, chosen); ok {
 			list = append(list, digest{digestChosen, id, o.sum()})
