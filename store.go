@@ -30,7 +30,8 @@ import (
 // ErrConflict or ErrNotFound, then the name, then the secret. With an error all other results are zero.
 //
 // Contexts. Once ctx has ended every method MAY give up with an error that matches ctx.Err(). A Commit that does so has
-// applied all of its Batch or nothing of it; one whose ctx had ended before the call MUST do so and apply nothing.
+// applied all of its Batch or nothing of it, or will have in a moment, when it was on its way to another machine; one
+// whose ctx had ended before the call MUST do so and apply nothing.
 //
 // Concurrency. All methods are safe for concurrent use, from several processes when the medium is shared. What a Commit
 // has answered nil for, every later call sees, in all processes. Commits are serializable among themselves; each read
