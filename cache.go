@@ -264,6 +264,16 @@ func (c *cache) leased(r recordKey, now stamp) *record {
 	return nil
 }
 
+// leaseRevision is the highest revision known of a credential, fresh or not; 0 when that is not known.
+func (c *cache) leaseRevision(r recordKey) int64 {
+	c.leaseMu.RLock()
+	defer c.leaseMu.RUnlock()
+	if l := c.leases[r]; l != nil {
+		return l.rec.revision
+	}
+	return 0
+}
+
 // lend publishes a credential, by the rule of put.
 func (c *cache) lend(l *lease, epoch int64) {
 	c.mu.Lock()

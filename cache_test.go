@@ -464,3 +464,29 @@ func TestCachedUsesAreCounted(t *testing.T) {
 		require.LessOrEqual(t, len(u.Agent), 128)
 	}
 }
+
+// The same for a credential on lease: its older value must not be used again.
+func TestUseNoticesAnOlderRow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	here := w.another(&keycote.Options{MaxStale: stale})
+	k, err := w.Add(t.Context(), keycote.AddParams{
+		Name: "k", Endpoint: "https://api.example.com", Secret: keycote.NewSecret("Some-long-Value-of-theirs-1"),
+	})
+	require.NoError(t, err)
+	older := w.raw(k.ID)
+	_, _, err = w.Rotate(t.Context(), k.ID, keycote.RotateParams{Secret: keycote.NewSecret("The-next-Value-of-theirs-2")})
+	require.NoError(t, err)
+	_, _, err = here.Use(t.Context(), k.ID, keycote.Request{})
+	require.NoError(t, err)
+	for _, b := range []keycote.Batch{
+		{ID: "away", Delete: []keycote.RecordRef{{ID: k.ID, Revision: w.raw(k.ID).Revision}}},
+		{ID: "back", Insert: []keycote.Record{older}},
+	} {
+		require.NoError(t, w.store.Store.Commit(t.Context(), b))
+	}
+	w.clock.Advance(stale)
+	_, secret, err := here.Use(t.Context(), k.ID, keycote.Request{})
+	require.ErrorIs(t, err, keycote.ErrTampered)
+	require.True(t, secret.IsZero())
+}

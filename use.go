@@ -72,6 +72,15 @@ func (m *Manager) credential(ctx context.Context, id string, now time.Time) (*re
 		epoch = m.cache.epoch.Load()
 	}
 	rec, raw, err := m.load(ctx, id)
+	if leasing {
+		for again := true; err == nil && rec.revision < m.cache.leaseRevision(recordKey{m.tenant, id}); again = false {
+			if !again {
+				err = m.tampered(ctx, m.tenant, id, "the record is older than it was")
+				break
+			}
+			rec, raw, err = m.load(ctx, id)
+		}
+	}
 	if err != nil {
 		if _, ok := ActorFrom(ctx); ok {
 			err = m.hidden(ctx, ActionUse, id, raw, err)
