@@ -295,14 +295,11 @@ func newKeyring(ref ItemRef, handle *keyset.Handle) (*keyring, error) {
 	var err error
 	switch ref.Name {
 	case ringIndex:
-		var set *prf.Set
-		if set, err = prf.NewPRFSet(handle); err == nil {
-			ring.prfs = set.PRFs
-		}
+		ring.prfs, err = indexPRFs(handle)
 	case ringData:
 		ring.aead, err = aead.New(handle)
 	default:
-		ring.mac, err = mac.New(handle)
+		ring.mac, err = newSealMAC(handle)
 	}
 	return ring, err
 }

@@ -28,6 +28,13 @@ var cases = []struct {
 	{"cleartext in crypto.go", "crypto.go", `import _ "github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"`, nil},
 	{"cleartext in a test", "a_test.go", `import _ "github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"`, nil},
 
+	{"key bytes", "verify.go", `import _ "github.com/tink-crypto/tink-go/v2/insecuresecretdataaccess"`, []string{"2 keybytes"}},
+	{"key bytes in another hmac.go", "sqlstore/hmac.go",
+		`import _ "github.com/tink-crypto/tink-go/v2/insecuresecretdataaccess"`, []string{"2 keybytes"}},
+	{"key bytes in hmac.go", "hmac.go", `import _ "github.com/tink-crypto/tink-go/v2/insecuresecretdataaccess"`, nil},
+	{"key bytes in crypto.go", "crypto.go", `import _ "github.com/tink-crypto/tink-go/v2/insecuresecretdataaccess"`, nil},
+	{"key bytes in a test", "a_test.go", `import _ "github.com/tink-crypto/tink-go/v2/insecuresecretdataaccess"`, nil},
+
 	{"old Tink in a test", "a_test.go", `import _ "github.com/google/tink/go/keyset"`, []string{"2 oldtink"}},
 	{"old Tink in an example", "examples/a.go", `import _ "github.com/google/tink/go"`, []string{"2 oldtink"}},
 	{"old Tink in interop", "interop/a.go", `import _ "github.com/google/tink/go/keyset"`, nil},

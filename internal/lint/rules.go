@@ -34,6 +34,14 @@ func init() {
 			}),
 		},
 		{
+			name: "keybytes",
+			why:  "agi-cli#726 again: a key's bytes are taken out of a keyset in two files, each of which says what for",
+			binds: func(p place) bool {
+				return !p.test && (p.dir != "." || p.base != "crypto.go" && p.base != "hmac.go")
+			},
+			check: imports(func(path string) bool { return strings.HasSuffix(path, "/insecuresecretdataaccess") }),
+		},
+		{
 			name:  "oldtink",
 			why:   "a program that links it with tink-go/v2 panics before main, over the names of protobuf files",
 			binds: func(p place) bool { return !p.under("interop") },
