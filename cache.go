@@ -3,6 +3,7 @@ package keycote
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,27 +43,23 @@ func (s stamp) until(now stamp) time.Duration {
 // recordKey names a record across tenants.
 type recordKey struct{ tenant, id string }
 
-// cached is what the store said of a value. It is immutable and shared: nothing of it is handed out.
-type cached struct {
-	rec   *record // stripped; nil: no such key
-	at    int     // the version
-	known stamp
-	use   atomic.Pointer[lastUse]
-}
-
 // cache answers for at most stale. The zero cache, with stale 0, answers nothing.
 type cache struct {
 	stale   time.Duration
 	start   time.Time // origin of the monotonic clock
+	ownTime bool      // the host's clock is the machine's
+	uses    *useLog
+	seed    maphash.Seed
 	shards  [cacheShards]cacheShard
 	fed     atomic.Pointer[stamp] // just before the feed was last read to its end
-	wall    atomic.Int64          // the latest wall clock seen
+	wall    atomic.Int64          // the latest wall clock seen, to within wallGrain
 	epoch   atomic.Int64          // counts changes: a fill that began before one does not publish
 	perHits int
 	perMiss int
 
 	mu       sync.Mutex
-	byRecord map[recordKey][]cacheKey
+	byRecord map[uint64]*entry // by a hash of recordKey; the first of a list
+	terms    map[string]*terms
 	flights  map[cacheKey]*flight
 
 	leaseMu sync.RWMutex
@@ -75,28 +72,33 @@ type lease struct {
 	known stamp
 }
 
+// cacheShard finds entries by 8 of the 32 bytes of their keys, which halves the index. Two keys that share them push each
+// other out: nobody gets another's answer, because the entry holds its whole key, and who wants to push out a key that
+// he does not know has to find such a value among 2^64.
 type cacheShard struct {
 	mu     sync.RWMutex
-	hits   map[cacheKey]*cached
-	misses map[cacheKey]*cached
+	hits   map[uint64]*entry
+	misses map[cacheKey]stamp
+	_      [24]byte // a shard has a line of the processor's cache to itself
 }
 
-func (c *cache) init(stale time.Duration, size int) {
+func (c *cache) init(opts *Options, uses *useLog) {
+	size := opts.CacheSize
 	if size == 0 {
 		size = defaultCacheSize
 	}
-	c.stale, c.start = stale, systemClock()
+	c.stale, c.start, c.ownTime, c.uses, c.seed = opts.MaxStale, systemClock(), opts.Now == nil, uses, maphash.MakeSeed()
 	c.perHits = max(size/cacheShards, 1)
 	c.perMiss = max(c.perHits/missShare, 1)
 	c.reset()
 }
 
-// reset drops everything.
+// reset drops everything. What the entries have counted stays with the use log.
 func (c *cache) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.epoch.Add(1)
-	c.byRecord = map[recordKey][]cacheKey{}
+	c.byRecord, c.terms = map[uint64]*entry{}, map[string]*terms{}
 	c.leaseMu.Lock()
 	c.leases = map[recordKey]*lease{}
 	c.leaseMu.Unlock()
@@ -106,39 +108,55 @@ func (c *cache) reset() {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		s.hits, s.misses = map[cacheKey]*cached{}, map[cacheKey]*cached{}
+		s.hits, s.misses = map[uint64]*entry{}, map[cacheKey]stamp{}
 		s.mu.Unlock()
 	}
 }
 
 func (c *cache) shard(k *cacheKey) *cacheShard { return &c.shards[k[0]%cacheShards] }
 
-// stamp reads both clocks. When the wall clock went back, everything is dropped: what was read before cannot be dated.
+// slot is what a shard finds k by.
+func (k *cacheKey) slot() uint64 { return binary.LittleEndian.Uint64(k[8:16]) }
+
+// wallGrain is how far the latest wall clock seen may lie behind: noting each one would have all callers write to one
+// place.
+const wallGrain = int64(10 * time.Millisecond)
+
+// stamp reads both clocks. When the wall clock went back by a second, everything is dropped: what was read before cannot
+// be dated.
 func (c *cache) stamp(now time.Time) stamp {
-	s := stamp{now.UnixNano(), int64(sinceStart(c.start))}
+	s := stamp{wall: now.UnixNano()}
+	if c.ownTime {
+		s.mono = int64(now.Sub(c.start)) // a look at the clock costs as much as the lookup
+	} else {
+		s.mono = int64(sinceStart(c.start))
+	}
 	last := c.wall.Load()
 	switch {
-	case s.wall > last:
+	case s.wall > last+wallGrain:
 		c.wall.CompareAndSwap(last, s.wall)
-	case last-s.wall > int64(time.Second) && c.wall.CompareAndSwap(last, s.wall):
+	case last-s.wall >= int64(time.Second)-wallGrain && c.wall.CompareAndSwap(last, s.wall):
 		c.reset()
 	}
 	return s
 }
 
-// get returns what is known of k and still fresh.
-func (c *cache) get(k *cacheKey, now stamp) *cached {
+// get returns what is known of k and still fresh: an entry, or that the store has no such key.
+func (c *cache) get(k *cacheKey, now stamp) (e *entry, missed bool) {
 	s := c.shard(k)
 	s.mu.RLock()
-	a := s.hits[*k]
-	if a == nil {
-		a = s.misses[*k]
+	e = s.hits[k.slot()]
+	var known stamp
+	if e == nil || e.sum != *k {
+		e = nil
+		known, missed = s.misses[*k]
 	}
 	s.mu.RUnlock()
-	if a == nil || !c.fresh(a.known, now) || a.rec == nil && a.known.until(now) >= c.stale {
-		return nil // the feed does not vouch for a miss: a key may be shown before the transaction that makes it commits
+	if e != nil && !c.fresh(e.known, now) {
+		return nil, false
 	}
-	return a
+	// The feed does not vouch for a miss: a key may be shown before the transaction that makes it commits.
+	return e, missed && known.until(now) < c.stale
 }
 
 // maxVouched bounds how long the feed alone may vouch for an answer. Who can write to the database can also delete what
@@ -154,8 +172,33 @@ func (c *cache) fresh(known, now stamp) bool {
 	return age < c.stale
 }
 
-// put publishes an answer, unless anything has changed since its read began: what it read may be what was changed.
-func (c *cache) put(k cacheKey, a *cached, epoch int64) {
+// put publishes an entry, unless anything has changed since its read began: what it read may be what was changed.
+func (c *cache) put(e *entry, epoch int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.epoch.Load() != epoch {
+		return
+	}
+	s, slot := c.shard(&e.sum), e.sum.slot()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.hits[slot]; old != nil {
+		c.remove(s, old)
+	}
+	for _, old := range s.hits {
+		if len(s.hits) < c.perHits {
+			break
+		}
+		c.remove(s, old)
+	}
+	delete(s.misses, e.sum)
+	s.hits[slot] = e
+	h := c.hash(recordKey{e.tenant, e.id})
+	e.next, c.byRecord[h] = c.byRecord[h], e
+}
+
+// putMiss publishes that the store has no such key, by the rule of put.
+func (c *cache) putMiss(k cacheKey, known stamp, epoch int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.epoch.Load() != epoch {
@@ -164,60 +207,45 @@ func (c *cache) put(k cacheKey, a *cached, epoch int64) {
 	s := c.shard(&k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a.rec == nil {
-		for old := range s.misses {
-			if len(s.misses) < c.perMiss {
-				break
-			}
-			delete(s.misses, old)
-		}
-		s.misses[k] = a
-		return
-	}
-	for old, b := range s.hits {
-		if len(s.hits) < c.perHits {
+	for old := range s.misses {
+		if len(s.misses) < c.perMiss {
 			break
 		}
-		delete(s.hits, old)
-		c.forget(recordKey{b.rec.tenant, b.rec.id}, old)
+		delete(s.misses, old)
 	}
-	delete(s.misses, k)
-	r := recordKey{a.rec.tenant, a.rec.id}
-	if b := s.hits[k]; b == nil {
-		c.byRecord[r] = append(c.byRecord[r], k)
-	} else if old := (recordKey{b.rec.tenant, b.rec.id}); old != r { // a chosen value may pass from one key to another
-		c.forget(old, k)
-		c.byRecord[r] = append(c.byRecord[r], k)
-	}
-	s.hits[k] = a
+	s.misses[k] = known
 }
+
+// remove drops an entry of s. c.mu and s.mu are held.
+func (c *cache) remove(s *cacheShard, e *entry) {
+	delete(s.hits, e.sum.slot())
+	h := c.hash(recordKey{e.tenant, e.id})
+	switch first := c.byRecord[h]; {
+	case first != e:
+		for other := first; other != nil; other = other.next {
+			if other.next == e {
+				other.next = e.next
+			}
+		}
+	case e.next == nil:
+		delete(c.byRecord, h)
+	default:
+		c.byRecord[h] = e.next
+	}
+	c.uses.retire(e)
+}
+
+func (c *cache) hash(r recordKey) uint64 { return maphash.Comparable(c.seed, r) }
 
 // revision is the highest known of what k leads to, fresh or not; 0 when that is not known.
 func (c *cache) revision(k *cacheKey, r recordKey) int64 {
 	s := c.shard(k)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if a := s.hits[*k]; a != nil && a.rec.tenant == r.tenant && a.rec.id == r.id {
-		return a.rec.revision
+	if e := s.hits[k.slot()]; e != nil && e.sum == *k && e.tenant == r.tenant && e.id == r.id {
+		return e.standing.revision
 	}
 	return 0
-}
-
-// forget drops k from the index. c.mu is held.
-func (c *cache) forget(r recordKey, k cacheKey) {
-	keys := c.byRecord[r]
-	for i := range keys {
-		if keys[i] == k {
-			keys[i] = keys[len(keys)-1]
-			keys = keys[:len(keys)-1]
-			break
-		}
-	}
-	if len(keys) == 0 {
-		delete(c.byRecord, r)
-	} else {
-		c.byRecord[r] = keys
-	}
 }
 
 // dropMisses forgets what was not there.
@@ -242,13 +270,17 @@ func (c *cache) evict(r recordKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.epoch.Add(1)
-	for _, k := range c.byRecord[r] {
-		s := c.shard(&k)
-		s.mu.Lock()
-		delete(s.hits, k)
-		s.mu.Unlock()
+	h := c.hash(r)
+	for e := c.byRecord[h]; e != nil; {
+		next := e.next
+		if e.tenant == r.tenant && e.id == r.id {
+			s := c.shard(&e.sum)
+			s.mu.Lock()
+			c.remove(s, e)
+			s.mu.Unlock()
+		}
+		e = next
 	}
-	delete(c.byRecord, r)
 	c.leaseMu.Lock()
 	delete(c.leases, r)
 	c.leaseMu.Unlock()
@@ -296,8 +328,10 @@ func (c *cache) lend(l *lease, epoch int64) {
 type flight struct {
 	done   chan struct{}
 	epoch  int64
-	answer *cached // nil: each has to read for himself
-	err    error
+	known  stamp
+	entry  *entry
+	missed bool  // the store has no such key
+	err    error // if it is nil, too, each has to read for himself
 }
 
 // join returns the read that is under way for k, or makes the caller its leader. A read that began before a change is not

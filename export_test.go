@@ -18,5 +18,5 @@ func (m *Manager) UseRows() int {
 	for _, b := range m.uses.unsent {
 		n += len(b.Uses)
 	}
-	return n + len(m.uses.rows)
+	return n + len(m.uses.rows) + len(m.uses.tallies)
 }

@@ -102,7 +102,7 @@ func New(ctx context.Context, store Store, kek KEK, opts *Options) (*Manager, er
 	}
 	s.rings = newRings(keks{kek, opts.Retired, opts.Recovery}, s.now, s.log)
 	s.uses.start(s.now())
-	s.cache.init(s.opts.MaxStale, s.opts.CacheSize)
+	s.cache.init(&s.opts, &s.uses)
 	if err := s.rings.start(ctx, store); err != nil {
 		return nil, wrapError(ctx, opNew, "", err)
 	}

@@ -65,15 +65,15 @@ func (k *marks) done(key markKey) {
 	k.n.Store(int32(len(k.pending)))
 }
 
-// ended reports whether v should have ended, although its record could not be told.
-func (k *marks) ended(rec *record, v *version) bool {
+// ended reports whether a version should have ended, although its record could not be told.
+func (k *marks) ended(s *standing) bool {
 	if k.n.Load() == 0 {
 		return false
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for key, p := range k.pending {
-		if key.tenant == rec.tenant && key.id == rec.id && slices.Contains(p.ended, v.number) {
+		if key.tenant == s.tenant && key.id == s.id && slices.Contains(p.ended, s.number) {
 			return true
 		}
 	}
@@ -91,30 +91,31 @@ func needsMark(rec *record, v *version) bool {
 	return !v.used && (v.number > 1 || rec.request != nil)
 }
 
-// markUsed commits the mark that version at of rec was used. Of several at once one writes; who is beaten reads the key
-// again, judges it again, and tries once more. If it cannot be written the answer stands. It returns what the answer is
-// made of: rec, or the key as it was read again.
-func (m *Manager) markUsed(ctx context.Context, rec *record, at int, now time.Time, r Request) (*record, int, error) {
-	v := &rec.versions[at]
-	key := markKey{rec.tenant, rec.id, v.number}
-	if !needsMark(rec, v) || m.marks.has(key, v.digests) { // the next flush tries it again
-		return rec, at, nil
+// markUsed commits the mark that what was found was used. Of several at once one writes; who is beaten reads the key
+// again, judges it again, and tries once more: what was found is then the key as it was read again. If the mark cannot
+// be written the answer stands.
+func (m *Manager) markUsed(ctx context.Context, f *found, now time.Time, r Request) error {
+	v := &f.rec.versions[f.at]
+	key := markKey{f.tenant, f.id, v.number}
+	if !needsMark(f.rec, v) || m.marks.has(key, v.digests) { // the next flush tries it again
+		return nil
 	}
-	ended, err := m.commitMark(ctx, rec, at, now)
+	ended, err := m.commitMark(ctx, f.rec, f.at, now)
 	if errors.Is(err, errLost) && m.tx == nil {
-		fresh, refusal := m.reread(ctx, rec.tenant, rec.id)
+		fresh, refusal := m.reread(ctx, f.tenant, f.id)
 		switch {
 		case refusal == nil:
 			i := fresh.find(v.number)
 			if i < 0 || !holdsAny(fresh.versions[i].digests, v.digests) {
-				return rec, at, ErrUnknownKey // let go of, or replaced by a retry that never saw the answer
+				return ErrUnknownKey // let go of, or replaced by a retry that never saw the answer
 			}
-			if err := m.judge(fresh, &fresh.versions[i], now, r); err != nil {
-				return rec, at, err
+			again := fresh.found(i)
+			if err := m.judge(again.standing, now, r); err != nil {
+				return err
 			}
-			rec, at, err = fresh, i, nil
-			if needsMark(rec, &rec.versions[at]) {
-				ended, err = m.commitMark(ctx, rec, at, now)
+			*f, err = again, nil
+			if needsMark(fresh, &fresh.versions[i]) {
+				ended, err = m.commitMark(ctx, fresh, i, now)
 			}
 		case errors.Is(refusal, ErrNotFound), CodeOf(refusal) == ErrTampered:
 			err = refusal
@@ -123,14 +124,14 @@ func (m *Manager) markUsed(ctx context.Context, rec *record, at int, now time.Ti
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrNotFound):
-		return rec, at, ErrUnknownKey // deleted since it was read
+		return ErrUnknownKey // deleted since it was read
 	case CodeOf(err) == ErrTampered:
-		return rec, at, err
+		return err
 	default:
 		m.marks.add(key, pendingMark{v.digests, ended})
 		m.logFailure(ctx, "a first use could not be written down, and will be tried again", err)
 	}
-	return rec, at, nil
+	return nil
 }
 
 // reread reads a key of any tenant, after its keyrings.

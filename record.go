@@ -143,6 +143,8 @@ func (r *record) clone() *record {
 	return &c
 }
 
+func (r *record) grants() []string { return r.scopes }
+
 // trim drops the oldest ended versions beyond those kept.
 func (r *record) trim() {
 	ended := 0

@@ -126,7 +126,16 @@ func (q *request) encode(e *encoder, number int) {
 
 // decodeRecord reads a body. Its errors are errMalformed and errNewer.
 func decodeRecord(body []byte) (*record, error) {
-	d := openBody(string(body), recTop)
+	r, err := decodeFields(string(body))
+	if err == nil && (len(r.versions) == 0 || r.id == "" || r.revision < 1) {
+		return nil, errMalformed
+	}
+	return r, err
+}
+
+// decodeFields reads a body that may leave out what no record can be without.
+func decodeFields(body string) (*record, error) {
+	d := openBody(body, recTop)
 	// Most keys have one version and a few scopes: this is on the way of every Verify, so they come in one piece.
 	one := &struct {
 		record
@@ -192,11 +201,8 @@ func decodeRecord(body []byte) (*record, error) {
 		}
 	}
 	r.unknown = d.unknown
-	switch {
-	case d.err != nil:
+	if d.err != nil {
 		return nil, d.err
-	case len(r.versions) == 0 || r.id == "" || r.revision < 1:
-		return nil, errMalformed
 	}
 	return r, nil
 }

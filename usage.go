@@ -61,7 +61,7 @@ type refusal struct {
 type useLog struct {
 	mu       sync.Mutex
 	rows     map[useKey]*useTally
-	round    int64 // counts how often rows were taken away to be written
+	tallies  []*entry // whose counts are part of the log
 	refusals map[refusalKey]*refusal
 
 	// Rows of refusals without a key in the window since, flushed ones too: the bound is on what a window leaves behind.
@@ -88,11 +88,8 @@ func windowOf(t time.Time) int64 {
 	return us - us%useWindow.Microseconds()
 }
 
-// count adds a use. Where no Run does it, the first call after a window's end writes what was counted.
-// It returns the row, and the round in which the row is still there to be added to.
-func (m *Manager) count(ctx context.Context, k useKey, now time.Time) (t *useTally, round int64) {
-	us := now.UnixMicro()
-	k.window = windowOf(now)
+// trim brings a key into the form that a row has.
+func (k *useKey) trim() {
 	k.addr = k.addr.Unmap().WithZone("")
 	if k.key == "" {
 		k.route, k.agent = "", ""
@@ -102,17 +99,22 @@ func (m *Manager) count(ctx context.Context, k useKey, now time.Time) (t *useTal
 		}
 	}
 	k.route, k.agent = cutText(k.route), cutText(k.agent)
+}
 
+// count adds a use. Where no Run does it, the first call after a window's end writes what was counted.
+func (m *Manager) count(ctx context.Context, k useKey, now time.Time) {
+	us := now.UnixMicro()
+	k.window = windowOf(now)
+	k.trim()
 	l := &m.uses
 	l.mu.Lock()
-	if t = l.rows[k]; t == nil {
+	t := l.rows[k]
+	if t == nil {
 		t = l.row(k)
 	}
 	t.add(us)
-	round = l.round
 	l.mu.Unlock()
 	m.flushAtWindowsEnd(ctx, us)
-	return t, round
 }
 
 func (m *Manager) flushAtWindowsEnd(ctx context.Context, us int64) {
@@ -121,44 +123,15 @@ func (m *Manager) flushAtWindowsEnd(ctx context.Context, us int64) {
 	}
 }
 
-// lastUse is the row of a cached answer's last use: a key that is used again from the same place within a window is
-// counted without a look-up. It is immutable.
-type lastUse struct {
-	addr         netip.Addr
-	route, agent string
-	window       int64
-	round        int64 // in which the row was not yet taken away
-	row          *useTally
-}
-
-// countUse counts a success.
-func (m *Manager) countUse(ctx context.Context, rec *record, v *version, from *cached, r Request, now time.Time) {
-	k := useKey{
-		tenant: rec.tenant, key: rec.id, version: v.number, addr: r.Addr, route: r.Route, agent: r.UserAgent,
-	}
-	if from == nil {
-		m.count(ctx, k, now)
+// countUse counts a success: in e, which the answer came from, if that can be.
+func (m *Manager) countUse(ctx context.Context, s *standing, e *entry, r Request, now time.Time) {
+	if us := now.UnixMicro(); e != nil && (e.tally.add(&r, us) || m.uses.enlist(e, &r, us)) {
+		m.flushAtWindowsEnd(ctx, us)
 		return
 	}
-	window := windowOf(now)
-	if u := from.use.Load(); u != nil && u.window == window && u.addr == r.Addr && u.route == r.Route && u.agent == r.UserAgent {
-		us, l := now.UnixMicro(), &m.uses
-		l.mu.Lock()
-		current := u.round == l.round
-		if current {
-			u.row.add(us)
-		}
-		l.mu.Unlock()
-		if current {
-			m.flushAtWindowsEnd(ctx, us)
-			return
-		}
-	}
-	row, round := m.count(ctx, k, now)
-	if len(r.Route) > maxUseText || len(r.UserAgent) > maxUseText {
-		return // what a client sends is not kept at its full length
-	}
-	from.use.Store(&lastUse{r.Addr, r.Route, r.UserAgent, window, round, row})
+	m.count(ctx, useKey{
+		tenant: s.tenant, key: s.id, version: s.number, addr: r.Addr, route: r.Route, agent: r.UserAgent,
+	}, now)
 }
 
 func (t *useTally) add(us int64) {
@@ -174,8 +147,9 @@ func (l *useLog) row(k useKey) *useTally {
 	if l.rows == nil {
 		l.rows = map[useKey]*useTally{}
 	}
+	size := len(l.rows) + len(l.tallies)
 	switch {
-	case len(l.rows) >= 2*maxUseRows:
+	case size >= 2*maxUseRows:
 		k = useKey{outcome: k.outcome, window: k.window}
 	case k.key == "":
 		if l.since != k.window || l.strangers == nil {
@@ -188,7 +162,7 @@ func (l *useLog) row(k useKey) *useTally {
 				k = useKey{outcome: k.outcome, window: k.window} // the tenant, too, may be of a stranger's choosing
 			}
 		}
-	case len(l.rows) >= maxUseRows:
+	case size >= maxUseRows:
 		k.addr, k.route, k.agent = netip.Addr{}, "", ""
 	}
 	t := l.rows[k]
@@ -296,11 +270,10 @@ func (m *Manager) flush(ctx context.Context) error {
 	err := main.sendUnsent(ctx)
 	if err == nil {
 		l.mu.Lock()
-		rows := l.rows
-		l.rows = nil
-		l.round++
+		rows, tallies := l.rows, l.tallies
+		l.rows, l.tallies = nil, nil
 		l.mu.Unlock()
-		l.unsent = batchesOf(rows)
+		l.unsent = batchesOf(collect(rows, tallies))
 		err = main.sendUnsent(ctx)
 	}
 	return errors.Join(err, main.sendRefusals(ctx), main.retryMarks(ctx))

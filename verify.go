@@ -28,10 +28,28 @@ type Grant struct {
 	Version       int
 	Superseded    bool // a newer version exists
 	ExpiresAt     time.Time
-	Endpoint      string  // of Use
-	rec           *record // stripped, and never written to
+	Endpoint      string // of Use
+	of            granted
 	at            time.Time
 }
+
+// granted is what a Grant is of: a record of its own, stripped, or an entry of the cache.
+type granted interface {
+	key(now time.Time, uses []UseCount) *Key
+	grants() []string
+}
+
+// found is the key that a value belongs to.
+type found struct {
+	*standing         // nil: there is none, or it could not be asked for
+	rec       *record // as the store has it; nil when the cache answered
+	at        int     // the version, of rec
+	entry     *entry  // of the cache, which is shared; nil when the store answered
+}
+
+func (r *record) found(at int) found { return found{standing: r.standing(at), rec: r, at: at} }
+
+func (e *entry) found() found { return found{standing: &e.standing, entry: e} }
 
 // Verify checks an access key presented to the host. Every refusal of identity matches [ErrUnauthenticated] and its own
 // code, ErrUnauthenticated being all that a client may be told: [ErrUnknownKey], [ErrTampered], [ErrRevoked],
@@ -45,36 +63,37 @@ func (m *Manager) Verify(ctx context.Context, token string, r Request) (Grant, e
 		return Grant{}, &Error{Op: opVerify, Code: ErrInvalid, Err: m.broken}
 	}
 	now := m.now()
-	rec, at, from, err := m.answer(ctx, token, now)
+	f, err := m.answer(ctx, token, now)
 	if err == nil {
-		err = m.judge(rec, &rec.versions[at], now, r)
+		err = m.judge(f.standing, now, r)
 	}
-	if err == nil {
-		rec, at, err = m.markUsed(ctx, rec, at, now, r)
+	if err == nil && f.rec != nil {
+		err = m.markUsed(ctx, &f, now, r)
 	}
 	if err != nil {
-		return Grant{}, m.refuse(ctx, rec, at, now, r, err)
+		return Grant{}, m.refuse(ctx, f.standing, now, r, err)
 	}
-	v := &rec.versions[at]
-	m.countUse(ctx, rec, v, from, r, now)
-	if from == nil {
-		rec.strip()
+	m.countUse(ctx, f.standing, f.entry, r, now)
+	g := Grant{
+		KeyID: f.id, Tenant: f.tenant, App: f.app, Owner: f.owner, Version: f.number, Superseded: f.superseded,
+		ExpiresAt: f.expiresAt(), at: now,
 	}
-	return Grant{
-		KeyID: rec.id, Tenant: rec.tenant, App: rec.app, Owner: rec.owner, Version: v.number,
-		Superseded: at < len(rec.versions)-1, ExpiresAt: v.expiresAt, rec: rec, at: now,
-	}, nil
+	if f.rec == nil {
+		g.of = f.entry
+	} else {
+		f.rec.strip()
+		g.of = f.rec
+	}
+	return g, nil
 }
 
 // refuse counts a refusal and makes its error.
-func (m *Manager) refuse(ctx context.Context, rec *record, at int, now time.Time, r Request, err error) error {
+func (m *Manager) refuse(ctx context.Context, s *standing, now time.Time, r Request, err error) error {
 	id := ""
 	k := useKey{tenant: m.tenant, addr: r.Addr}
-	if rec != nil {
-		id = rec.id
-		k = useKey{
-			tenant: rec.tenant, key: id, version: rec.versions[at].number, addr: r.Addr, route: r.Route, agent: r.UserAgent,
-		}
+	if s != nil {
+		id = s.id
+		k = useKey{tenant: s.tenant, key: id, version: s.number, addr: r.Addr, route: r.Route, agent: r.UserAgent}
 	}
 	err = wrapError(ctx, opVerify, id, err)
 	if k.outcome = CodeOf(err); k.outcome != ErrUnavailable {
@@ -83,29 +102,30 @@ func (m *Manager) refuse(ctx context.Context, rec *record, at int, now time.Time
 	return err
 }
 
-// answer finds the record and the version that a value belongs to: in the cache if there is one, else in the store. A
-// record from the cache is stripped, and shared: then from says what it came with.
-func (m *Manager) answer(ctx context.Context, value string, now time.Time) (rec *record, at int, from *cached, err error) {
+// answer finds the key and the version that a value belongs to: in the cache if there is one, else in the store.
+func (m *Manager) answer(ctx context.Context, value string, now time.Time) (found, error) {
 	if m.cache.stale == 0 || m.tx != nil {
 		m.refresh(ctx, now)
 		list, err := m.digestsOf(ctx, value)
 		if err != nil {
-			return nil, 0, nil, err
+			return found{}, err
 		}
-		rec, at, err = m.find(ctx, list)
-		return rec, at, nil, err
+		return m.find(ctx, list)
 	}
 	if len(value) > maxValue {
-		return nil, 0, nil, ErrUnknownKey
+		return found{}, ErrUnknownKey
 	}
 	k, moment := newCacheKey(m.tenant, value), m.cache.stamp(now)
-	if a := m.cache.get(&k, moment); a != nil {
-		return a.found()
+	switch e, missed := m.cache.get(&k, moment); {
+	case e != nil:
+		return e.found(), nil
+	case missed:
+		return found{}, ErrUnknownKey
 	}
 	m.refresh(ctx, now) // what is cached must not wait for a store that hangs
 	list, err := m.digestsOf(ctx, value)
 	if err != nil {
-		return nil, 0, nil, err
+		return found{}, err
 	}
 	for {
 		f, leader := m.cache.join(k)
@@ -115,54 +135,48 @@ func (m *Manager) answer(ctx context.Context, value string, now time.Time) (rec 
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return nil, 0, nil, ctx.Err()
+			return found{}, ctx.Err()
 		}
 		switch {
-		case f.answer != nil && f.epoch == m.cache.epoch.Load() && m.cache.fresh(f.answer.known, m.cache.stamp(m.now())):
-			return f.answer.found()
 		case f.err != nil:
-			return nil, 0, nil, f.err
-		case f.answer == nil && f.err == nil:
-			rec, at, err = m.find(ctx, list)
-			return rec, at, nil, err
+			return found{}, f.err
+		case f.entry == nil && !f.missed:
+			return m.find(ctx, list)
+		case f.epoch != m.cache.epoch.Load() || !m.cache.fresh(f.known, m.cache.stamp(m.now())):
+		case f.missed:
+			return found{}, ErrUnknownKey
+		default:
+			return f.entry.found(), nil
 		}
 	}
-}
-
-func (a *cached) found() (rec *record, at int, from *cached, err error) {
-	if a.rec == nil {
-		return nil, 0, nil, ErrUnknownKey
-	}
-	return a.rec, a.at, a, nil
 }
 
 // fill reads what the cache does not know, publishes it, and lets those go who wait for it. A version whose first use
 // must be written down is not published: each of its verifications has to see to that.
-func (m *Manager) fill(
-	ctx context.Context, k cacheKey, f *flight, list []digest, known stamp,
-) (rec *record, at int, from *cached, err error) {
+func (m *Manager) fill(ctx context.Context, k cacheKey, f *flight, list []digest, known stamp) (found, error) {
 	defer m.cache.land(k, f)
-	rec, at, err = m.find(ctx, list)
-	for again := true; err == nil && rec.revision < m.cache.revision(&k, recordKey{rec.tenant, rec.id}); again = false {
+	f.known = known
+	got, err := m.find(ctx, list)
+	for again := true; err == nil && got.revision < m.cache.revision(&k, recordKey{got.tenant, got.id}); again = false {
 		if !again {
-			err = m.tampered(ctx, rec.tenant, rec.id, "the record is older than it was")
+			err = m.tampered(ctx, got.tenant, got.id, "the record is older than it was")
 			break
 		}
-		rec, at, err = m.find(ctx, list)
+		got, err = m.find(ctx, list)
 	}
 	switch {
-	case err == nil && needsMark(rec, &rec.versions[at]):
+	case err == nil && needsMark(got.rec, &got.rec.versions[got.at]):
 	case err == nil:
-		rec.strip()
-		f.answer = &cached{rec: rec, at: at, known: known}
-		m.cache.put(k, f.answer, f.epoch)
+		f.entry = m.cache.newEntry(k, known, got.rec, got.at)
+		m.cache.put(f.entry, f.epoch)
+		return f.entry.found(), nil
 	case errors.Is(err, ErrUnknownKey) && list[0].kind == digestToken:
-		f.answer = &cached{known: known}
-		m.cache.put(k, f.answer, f.epoch)
+		f.missed = true
+		m.cache.putMiss(k, known, f.epoch)
 	case ctx.Err() == nil: // else the others read for themselves
 		f.err = err
 	}
-	return rec, at, f.answer, err
+	return got, err
 }
 
 // digestsOf returns what a value is found by, or ErrUnknownKey for one that can be refused without asking the store.
@@ -204,29 +218,29 @@ func (m *Manager) digestsOf(ctx context.Context, value string) ([]digest, error)
 }
 
 // find asks the store, once, whose value has these digests.
-func (m *Manager) find(ctx context.Context, list []digest) (rec *record, at int, err error) {
+func (m *Manager) find(ctx context.Context, list []digest) (found, error) {
 	if m.tx == nil { // a transaction may hold the connection that those in the lane wait for
 		lane := m.lanes.of(list[0].kind)
 		select {
 		case lane <- struct{}{}:
 		case <-ctx.Done():
-			return nil, 0, ctx.Err()
+			return found{}, ctx.Err()
 		}
 		defer func() { <-lane }()
 	}
-	rec, at, err = m.lookup(ctx, list)
+	rec, at, err := m.lookup(ctx, list)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		if list[0].kind == digestToken {
 			m.decoy(m.roots())
 		}
-		return nil, 0, ErrUnknownKey
+		return found{}, ErrUnknownKey
 	case err != nil:
-		return nil, 0, err
+		return found{}, err
 	case m.bound && rec.tenant != m.tenant:
-		return nil, 0, ErrUnknownKey
+		return found{}, ErrUnknownKey
 	}
-	return rec, at, nil
+	return rec.found(at), nil
 }
 
 // lanes bound the lookups under way at once, so that a slow store is not buried. Values of other than issued form have a
@@ -316,23 +330,23 @@ func holdsAny(kept, list []digest) bool {
 	return false
 }
 
-// judge decides on a record whose seal holds. An ended version is judged by what its record says, and only then is the
+// judge decides on a key whose seal holds. An ended version is judged by what its record says, and only then is the
 // clock asked.
-func (m *Manager) judge(rec *record, v *version, now time.Time, r Request) error {
+func (m *Manager) judge(s *standing, now time.Time, r Request) error {
 	switch {
-	case rec.kind != KindAccess:
+	case s.kind != KindAccess:
 		return ErrUnknownKey
-	case rec.state == StateRevoked:
+	case s.state == StateRevoked:
 		return ErrRevoked
-	case rec.state == StateDisabled:
+	case s.state == StateDisabled:
 		return ErrDisabled
-	case rec.state != StateActive:
+	case s.state != StateActive:
 		return ErrTampered
-	case !v.live(now), m.marks.ended(rec, v):
+	case !s.live(now), m.marks.ended(s):
 		return ErrExpired
-	case !allowedFrom(rec.networks, r.Addr):
+	case !allowedFrom(s.networks, r.Addr):
 		return ErrAddress
-	case !allows(rec.scopes, r.Scopes):
+	case !allows(s.scopes, r.Scopes):
 		return ErrScope
 	}
 	return nil
@@ -340,17 +354,17 @@ func (m *Manager) judge(rec *record, v *version, now time.Time, r Request) error
 
 // Key returns a copy of the key as Verify judged it, without counters. Of the zero Grant it is nil.
 func (g Grant) Key() *Key {
-	if g.rec == nil {
+	if g.of == nil {
 		return nil
 	}
-	return g.rec.key(g.at, nil)
+	return g.of.key(g.at, nil)
 }
 
 // Allows reports whether the key's scopes meet all of scopes, by the rule that Verify uses. The zero Grant allows
 // nothing but an empty list.
 func (g Grant) Allows(scopes ...string) bool {
-	if g.rec == nil {
+	if g.of == nil {
 		return len(scopes) == 0
 	}
-	return allows(g.rec.scopes, scopes)
+	return allows(g.of.grants(), scopes)
 }
