@@ -54,10 +54,11 @@ type cache struct {
 	fed     atomic.Pointer[stamp] // just before the feed was last read to its end
 	wall    atomic.Int64          // the latest wall clock seen, to within wallGrain
 	epoch   atomic.Int64          // counts changes: a fill that began before one does not publish
-	perHits int
+	size    int                   // of all shards together: they do not fill evenly
 	perMiss int
 
 	mu       sync.Mutex
+	entries  int
 	byRecord map[uint64]*entry // by a hash of recordKey; the first of a list
 	terms    map[string]*terms
 	flights  map[cacheKey]*flight
@@ -88,8 +89,8 @@ func (c *cache) init(opts *Options, uses *useLog) {
 		size = defaultCacheSize
 	}
 	c.stale, c.start, c.ownTime, c.uses, c.seed = opts.MaxStale, systemClock(), opts.Now == nil, uses, maphash.MakeSeed()
-	c.perHits = max(size/cacheShards, 1)
-	c.perMiss = max(c.perHits/missShare, 1)
+	c.size = size
+	c.perMiss = max(size/cacheShards/missShare, 1)
 	c.reset()
 }
 
@@ -98,7 +99,7 @@ func (c *cache) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.epoch.Add(1)
-	c.byRecord, c.terms = map[uint64]*entry{}, map[string]*terms{}
+	c.entries, c.byRecord, c.terms = 0, map[uint64]*entry{}, map[string]*terms{}
 	c.leaseMu.Lock()
 	c.leases = map[recordKey]*lease{}
 	c.leaseMu.Unlock()
@@ -185,14 +186,15 @@ func (c *cache) put(e *entry, epoch int64) {
 	if old := s.hits[slot]; old != nil {
 		c.remove(s, old)
 	}
-	for _, old := range s.hits {
-		if len(s.hits) < c.perHits {
+	for _, old := range s.hits { // an empty shard has none to give, so that there may be cacheShards more than size
+		if c.entries < c.size {
 			break
 		}
 		c.remove(s, old)
 	}
 	delete(s.misses, e.sum)
 	s.hits[slot] = e
+	c.entries++
 	h := c.hash(recordKey{e.tenant, e.id})
 	e.next, c.byRecord[h] = c.byRecord[h], e
 }
@@ -219,6 +221,7 @@ func (c *cache) putMiss(k cacheKey, known stamp, epoch int64) {
 // remove drops an entry of s. c.mu and s.mu are held.
 func (c *cache) remove(s *cacheShard, e *entry) {
 	delete(s.hits, e.sum.slot())
+	c.entries--
 	h := c.hash(recordKey{e.tenant, e.id})
 	switch first := c.byRecord[h]; {
 	case first != e:
@@ -316,7 +319,7 @@ func (c *cache) lend(l *lease, epoch int64) {
 	c.leaseMu.Lock()
 	defer c.leaseMu.Unlock()
 	for old := range c.leases {
-		if len(c.leases) < c.perHits*cacheShards {
+		if len(c.leases) < c.size {
 			break
 		}
 		delete(c.leases, old)
