@@ -68,7 +68,8 @@ type Error struct {
 	Op         string        // an Action, "new", "verify" or "flush"
 	ID         string        // of the key, when it is known and well-formed; never what a stranger sent
 	Code       Code          // never empty
-	RetryAfter time.Duration // of ErrLimited
+	RetryAfter time.Duration // of ErrLimited: how long until a use succeeds, if there is none before
+	Limits     []LimitState  // of ErrLimited: what is left of the key's Limit
 	Err        error         // the cause; nil when the Code says it all
 }
 

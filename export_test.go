@@ -1,6 +1,9 @@
 package keycote
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // NewValidatorWithoutStrength leaves out the strength estimate, which takes longer than all the rest of Add.
 func NewValidatorWithoutStrength() *Validator {
@@ -19,4 +22,22 @@ func (m *Manager) UseRows() int {
 		n += len(b.Uses)
 	}
 	return n + len(m.uses.rows) + len(m.uses.tallies)
+}
+
+// NewLocalLimiter is the Limiter of one process, with room for most keys in use at once; 0: as many as there is.
+func NewLocalLimiter(now func() time.Time, most int) Limiter {
+	l := newLocalLimiter(now)
+	if most > 0 {
+		l.most = most / limitShards
+	}
+	return l
+}
+
+// Meters is how many keys it keeps count of.
+func Meters(l Limiter) int {
+	n := 0
+	for i := range l.(*localLimiter).shards {
+		n += len(l.(*localLimiter).shards[i].meters)
+	}
+	return n
 }

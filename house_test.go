@@ -95,7 +95,7 @@ func (q *Q[T]) R() {}
 }
 
 // forTests lists the packages of the root module that no host's program links. All others count as production.
-var forTests = []string{"internal/lint", "keytest", "storetest"}
+var forTests = []string{"internal/limittest", "internal/lint", "keytest", "storetest"}
 
 func production(t *testing.T) []string {
 	t.Helper()

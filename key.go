@@ -61,12 +61,17 @@ type Version struct {
 	Uses       int64     `json:"uses"`
 }
 
-// Limit bounds the use of an access key. The zero Limit is none. Per and Period are whole seconds, and stand as seconds in
-// JSON. It is kept, sealed and validated; this version does not enforce it yet.
+// Limit bounds the use of an access key, of all its versions together. The zero Limit is none, and there is no default.
+// Per and Period are whole seconds, and stand as seconds in JSON.
+//
+// Rate is judged by GCRA: of a Burst at once, uses come back one by one, Rate in each Per. So no window of length t lets
+// more than Burst + Rate·t/Per through. What is refused does not count. [Manager.Update] changes a Limit at once, and what
+// was used goes on to count under the new one; disabling, enabling and rotating change nothing about it. Counts are kept
+// in memory by each process for itself, unless Options.Limiter shares them: N processes without it allow N times as much.
 type Limit struct {
 	Rate   int           `json:"rate,omitempty"` // uses per Per
 	Per    time.Duration `json:"per,omitempty"`
-	Burst  int           `json:"burst,omitempty"`
+	Burst  int           `json:"burst,omitempty"` // uses that may come at once; 0: as many as Rate
 	Quota  int64         `json:"quota,omitempty"` // uses per Period, which starts at the first use
 	Period time.Duration `json:"period,omitempty"`
 }

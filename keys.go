@@ -34,6 +34,9 @@ type shared struct {
 	lanes lanes
 	uses  useLog
 	marks marks
+
+	limiter   *localLimiter
+	unlimited unlimited
 }
 
 // txState is of a view that works in a host's own transaction: what it made there, and nobody else may rely on yet.
@@ -62,6 +65,12 @@ type Options struct {
 	// (Tenant, and of the filter Kind, App, Owner, ID). An Update that changes Owner or App is asked for as it is and as it
 	// would be. See ByRole.
 	Authorize func(ctx context.Context, actor Actor, action Action, key *Key) error
+
+	// Limiter counts the uses of keys with a Limit. nil: each process for itself, so N processes allow N times as much. It
+	// has a second to answer; a use that it does not answer fails with ErrUnavailable, or with LimitFailOpen is let
+	// through, and a log line every ten seconds says how many were.
+	Limiter       Limiter
+	LimitFailOpen bool
 
 	// Prober tries an endpoint before a credential is kept for it. nil: none is tried.
 	Prober Prober
@@ -102,6 +111,7 @@ func New(ctx context.Context, store Store, kek KEK, opts *Options) (*Manager, er
 	}
 	s.rings = newRings(keks{kek, opts.Retired, opts.Recovery}, s.now, s.log)
 	s.uses.start(s.now())
+	s.limiter = newLocalLimiter(s.now)
 	s.cache.init(&s.opts, &s.uses)
 	if err := s.rings.start(ctx, store); err != nil {
 		return nil, wrapError(ctx, opNew, "", err)

@@ -30,7 +30,7 @@ func wrapError(ctx context.Context, op, id string, err error) error {
 		if e.Op != "" {
 			return e
 		}
-		return &Error{Op: op, ID: cmp.Or(id, e.ID), Code: e.Code, RetryAfter: e.RetryAfter, Err: e.Err}
+		return &Error{Op: op, ID: cmp.Or(id, e.ID), Code: e.Code, RetryAfter: e.RetryAfter, Limits: e.Limits, Err: e.Err}
 	case Code:
 		return &Error{Op: op, ID: id, Code: e}
 	}

@@ -42,7 +42,7 @@ func newScene(t testing.TB) *scene {
 		Name: "Build", App: "ci", Scopes: []string{"orders:read", "orders:write"},
 		Networks:  []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
 		ExpiresAt: s.clock.Now().Add(90 * 24 * time.Hour), RequestID: "request-1",
-		Limit:  keycote.Limit{Rate: 10, Per: time.Second, Burst: 20, Quota: 1000, Period: time.Hour},
+		Limit:  keycote.Limit{Rate: 1e6, Per: time.Second, Burst: 2e6, Quota: 1e9, Period: time.Hour},
 		Labels: map[string]string{"env": "prod", "team": "core"},
 	})
 	require.NoError(t, err)

@@ -31,6 +31,7 @@ type Grant struct {
 	Endpoint      string // of Use
 	of            granted
 	at            time.Time
+	limits        []LimitState
 }
 
 // granted is what a Grant is of: a record of its own, stripped, or an entry of the cache.
@@ -54,7 +55,8 @@ func (e *entry) found() found { return found{standing: &e.standing, entry: e} }
 // Verify checks an access key presented to the host. Every refusal of identity matches [ErrUnauthenticated] and its own
 // code, ErrUnauthenticated being all that a client may be told: [ErrUnknownKey], [ErrTampered], [ErrRevoked],
 // [ErrDisabled], [ErrExpired], [ErrAddress], judged in this order. [ErrScope], [ErrLimited] and [ErrUnavailable] do not
-// match it. The *Error carries the key's id when it is known. Verify is not put to Authorize.
+// match it. The key's [Limit] is judged last, and only what it lets through counts against it. The
+// *Error carries the key's id when it is known. Verify is not put to Authorize.
 //
 // A mistyped or made-up value of issued form is refused without a read of the store; any other value costs one, unless
 // Options.IssuedOnly is set.
@@ -67,6 +69,10 @@ func (m *Manager) Verify(ctx context.Context, token string, r Request) (Grant, e
 	if err == nil {
 		err = m.judge(f.standing, now, r)
 	}
+	var limits []LimitState
+	if err == nil && f.limit.limited() {
+		limits, err = m.take(ctx, f.standing)
+	}
 	if err == nil && f.rec != nil {
 		err = m.markUsed(ctx, &f, now, r)
 	}
@@ -76,7 +82,7 @@ func (m *Manager) Verify(ctx context.Context, token string, r Request) (Grant, e
 	m.countUse(ctx, f.standing, f.entry, r, now)
 	g := Grant{
 		KeyID: f.id, Tenant: f.tenant, App: f.app, Owner: f.owner, Version: f.number, Superseded: f.superseded,
-		ExpiresAt: f.expiresAt(), at: now,
+		ExpiresAt: f.expiresAt(), at: now, limits: limits,
 	}
 	if f.rec == nil {
 		g.of = f.entry

@@ -202,3 +202,21 @@ func TestFailures(t *testing.T) {
 		require.Equal(t, keycote.ErrNotFound, events[0].Outcome)
 	})
 }
+
+// TestClockRefillsLimits: a host's test sees a limit reached, and with the clock moved what comes back.
+func TestClockRefillsLimits(t *testing.T) {
+	t.Parallel()
+	env := keytest.New(t, nil)
+	_, secret, err := env.Manager.Issue(t.Context(), keycote.IssueParams{
+		Name: "limited", Limit: keycote.Limit{Rate: 1, Per: time.Minute},
+	})
+	require.NoError(t, err)
+	verify := func() error {
+		_, err := env.Manager.Verify(t.Context(), secret.Reveal(), keycote.Request{})
+		return err
+	}
+	require.NoError(t, verify())
+	require.ErrorIs(t, verify(), keycote.ErrLimited)
+	env.Clock.Advance(time.Minute)
+	require.NoError(t, verify())
+}
