@@ -207,6 +207,17 @@ func change(b *bench) {
 	b.Advance(time.Second)
 	b.refused(time.Hour-time.Second, l)
 
+	b.id = "refused under the new one, which stays so"
+	b.takes(1, keycote.Limit{Rate: 10, Per: time.Second, Burst: 1, Quota: 1, Period: time.Minute})
+	l = keycote.Limit{Rate: 1, Per: 2 * time.Hour, Burst: 1}
+	b.refused(2*time.Hour, l)
+	b.Advance(time.Second)
+	b.refused(2*time.Hour-time.Second, l)
+	l = keycote.Limit{Quota: 1, Period: time.Hour}
+	b.refused(time.Hour-time.Second, l)
+	b.Advance(time.Minute)
+	b.refused(time.Hour-time.Minute-time.Second, l)
+
 	b.id = "quota"
 	l = keycote.Limit{Quota: 2, Period: time.Hour}
 	b.takes(2, l)
