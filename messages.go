@@ -43,8 +43,9 @@ func Message(lang string, err error) string {
 // unknownCode is the catalogue's entry for all that has no message of its own. It is no Code of this module.
 const unknownCode Code = "unknown"
 
-// catalogue is one file of messages/: one flat JSON object with keys "code.<code>" and "field.<field>". A message holds
-// placeholders such as {min}, named like the Params of its code.
+// catalogue is one file of messages/: one flat JSON object with keys "code.<code>" and "field.<field>", and for a
+// diagnosis "area.", "check.", "status.", "finding." and "advice.". A message holds placeholders such as {min}, named
+// like the Params of its code.
 type catalogue struct {
 	text  map[string]string
 	colon string // between a field's name and what is wrong with it
@@ -168,7 +169,7 @@ func colonOf(tag language.Tag) string {
 	case "zh", "ja":
 		return "："
 	case "fr":
-		return " : "
+		return "\u00a0: " // no line begins with a colon
 	}
 	return ": "
 }
