@@ -13,3 +13,6 @@ func sinceStart(start time.Time) time.Duration { return time.Since(start) }
 
 // newTicker paces Run. It decides nothing: what is due is judged by Options.Now.
 func newTicker(d time.Duration) *time.Ticker { return time.NewTicker(d) }
+
+// newTimer puts off what has failed. It decides nothing, either.
+func newTimer(d time.Duration) *time.Timer { return time.NewTimer(d) }

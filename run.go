@@ -3,19 +3,42 @@ package keycote
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
+)
+
+const (
+	// pollEvery is how often Run reads the change feed when nobody wakes it.
+	pollEvery = time.Second
+	// pollLeast bounds the polling that a small MaxStale brings about.
+	pollLeast = 100 * time.Millisecond
+
+	// A Notifier that ends is started again after a wait that doubles, from relistenLeast to relistenMost. One that has
+	// listened for as long as relistenMost starts with the least again.
+	relistenLeast = 100 * time.Millisecond
+	relistenMost  = 10 * time.Second
 )
 
 // Run follows the change feed, flushes counts and delivers alerts until ctx ends; then it flushes once more and returns
 // nil. Without Run everything stays correct: the first call after a window's end writes that window's counts. A host
 // that does not run Run calls Flush before it exits.
+//
+// The feed is read once a second, and twice in MaxStale where that is less than two seconds, but not more than ten times
+// a second: so the feed vouches for what is cached before it grows too old. With MaxStale and a Store that is a
+// [Notifier] it is read at each wake-up besides; Run returns when the Notifier has.
 func (m *Manager) Run(ctx context.Context) error {
 	if m.broken != nil {
 		return &Error{Op: opFlush, Code: ErrInvalid, Err: m.broken}
 	}
 	m.uses.running.Add(1)
 	defer m.uses.running.Add(-1)
-	const step = time.Second
+	var listening sync.WaitGroup
+	defer listening.Wait()
+	wakes := make(chan struct{}, 1) // one stands for all that have not been followed yet
+	if n, ok := m.main.(Notifier); ok && m.cache.stale > 0 {
+		listening.Go(func() { m.listen(ctx, n, wakes) })
+	}
+	step := pollStep(m.cache.stale)
 	ticker := newTicker(step)
 	defer ticker.Stop()
 	position, waited := "", time.Duration(0)
@@ -28,6 +51,9 @@ func (m *Manager) Run(ctx context.Context) error {
 				m.logFailure(last, "the last counts could not be written", err)
 			}
 			return nil
+		case <-wakes:
+			position = m.follow(ctx, position)
+			continue
 		case <-ticker.C:
 		}
 		position = m.follow(ctx, position)
@@ -37,6 +63,43 @@ func (m *Manager) Run(ctx context.Context) error {
 				m.logFailure(ctx, "the use log could not be written, and will be tried again", err)
 			}
 		}
+	}
+}
+
+func pollStep(stale time.Duration) time.Duration {
+	if stale == 0 {
+		return pollEvery
+	}
+	return min(pollEvery, max(stale/2, pollLeast))
+}
+
+// listen keeps n listening until ctx ends.
+func (m *Manager) listen(ctx context.Context, n Notifier, wakes chan<- struct{}) {
+	wake := func() {
+		select {
+		case wakes <- struct{}{}:
+		default:
+		}
+	}
+	for wait := relistenLeast; ctx.Err() == nil; wait = min(2*wait, relistenMost) {
+		began := systemClock()
+		err := n.Notify(ctx, wake)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errors.New("it ended by itself")
+		}
+		m.logFailure(ctx, "the store is no longer heard, and is polled until it is listened to again", err)
+		if sinceStart(began) >= relistenMost {
+			wait = relistenLeast
+		}
+		timer := newTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
 	}
 }
 

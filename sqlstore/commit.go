@@ -28,7 +28,7 @@ func (s *Store) Commit(ctx context.Context, b keycote.Batch) error {
 			x.repeated = repeated{}
 			defer func() { _ = x.repeated.close() }()
 		}
-		return (&commit{session: x, ctx: ctx, b: b, sweeps: s.sweeps}).apply()
+		return (&commit{session: x, ctx: ctx, b: b, sweeps: s.sweeps, channel: s.channel}).apply()
 	})
 	if err == errRepeated { // and not joined with a failure to take it back
 		return nil
@@ -45,6 +45,7 @@ type commit struct {
 	edits   []*edit // in the order of (tenant, id)
 	changes []keycote.Change
 	sweeps  *atomic.Uint32
+	channel string
 }
 
 func (c *commit) run(statement string, args ...any) error {

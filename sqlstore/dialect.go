@@ -50,6 +50,8 @@ type dialect struct {
 	hasSchema string // answers a row when keycote_schema exists
 	packing   string // follows the SELECT of a statement with packed columns
 	leads     string // joins two tables of which the left one is walked first
+	notifies  string // ends an UPDATE that tells the channel of its parameter, at the commit; "": nobody can be told
+	schema    string // answers the schema that the tables stand in, if the server can do what notifies says
 
 	// contains: column holds the text of one parameter, bytes and not patterns: there is nothing to escape.
 	contains func(column string) string

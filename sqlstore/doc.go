@@ -52,6 +52,74 @@
 //   - The binary log's format must be ROW or MIXED: writes are READ COMMITTED.
 //   - innodb_flush_log_at_trx_commit must be 1, as it is by default, for the reason above.
 //
+// # Hearing of changes
+//
+// A Manager with MaxStale learns of other processes' changes by polling the feed, each second. On PostgreSQL it can be
+// told instead, in milliseconds: each commit that changes a key or a keyring notifies, within its transaction, a channel
+// that is named by schema and prefix. Polling goes on, so that nothing rests on it. database/sql cannot listen; the
+// host's driver can, on a connection of its own:
+//
+//	listening, err := store.WithListener(listenByPgx(dsn))
+//	...
+//	keys, err := keycote.New(ctx, listening, kek, &keycote.Options{MaxStale: 30 * time.Second})
+//	...
+//	go keys.Run(ctx)
+//
+// by pgx:
+//
+//	func listenByPgx(dsn string) sqlstore.Listener {
+//		return func(ctx context.Context, channel string, wake func()) error {
+//			conn, err := pgx.Connect(ctx, dsn)
+//			if err != nil {
+//				return err
+//			}
+//			defer func() {
+//				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+//				defer cancel()
+//				_ = conn.Close(ctx)
+//			}()
+//			if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+//				return err
+//			}
+//			for {
+//				wake()
+//				if _, err := conn.WaitForNotification(ctx); err != nil {
+//					return err
+//				}
+//			}
+//		}
+//	}
+//
+// and by lib/pq:
+//
+//	func listenByPQ(dsn string) sqlstore.Listener {
+//		return func(ctx context.Context, channel string, wake func()) error {
+//			l := pq.NewListener(dsn, 100*time.Millisecond, 10*time.Second, nil)
+//			defer context.AfterFunc(ctx, func() { _ = l.Close() })() // Listen waits for a connection, and knows no context
+//			defer func() { _ = l.Close() }()
+//			if err := l.Listen(channel); err != nil {
+//				return err
+//			}
+//			for {
+//				wake()
+//				select {
+//				case _, open := <-l.Notify: // nil when it has connected again by itself
+//					if !open {
+//						return errors.New("the listener was closed")
+//					}
+//				case <-ctx.Done():
+//					return ctx.Err()
+//				}
+//			}
+//		}
+//	}
+//
+// The notification is empty, and costs no round trip. What to know:
+//
+//   - LISTEN needs a connection to the server itself, not to a pooler that hands connections out by the transaction.
+//   - A transaction of the host's in which a key was changed cannot be prepared for a two-phase commit.
+//   - Commits that notify wait for each other in one database, the host's own among them. Keycote's changes do that anyway.
+//
 // # Tables
 //
 // [Migrate] brings the schema up to date: tables whose names begin with "keycote_", or with what [Dialect.WithPrefix]

@@ -46,7 +46,11 @@ func (c *commit) feed() error {
 	if err := c.insert(c.ctx, "keycote_feed", columns, values, rows, ""); err != nil {
 		return err
 	}
-	if err := c.run("UPDATE keycote_head SET n = ? WHERE one = 1", n); err != nil {
+	advance, args := "UPDATE keycote_head SET n = ? WHERE one = 1", []any{n}
+	if c.channel != "" {
+		advance, args = advance+c.d.notifies, append(args, c.channel)
+	}
+	if err := c.run(advance, args...); err != nil {
 		return err
 	}
 	if n/feedSweep == c.head/feedSweep {

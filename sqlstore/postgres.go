@@ -20,9 +20,13 @@ var postgres = dialect{
 	now:       "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000000 AS bigint)",
 	hasSchema: "SELECT 1 WHERE to_regclass('keycote_schema') IS NOT NULL",
 	leads:     " CROSS JOIN ",
-	contains:  func(column string) string { return "strpos(" + column + ", ?) > 0" },
-	hex:       func(column string) string { return "encode(" + column + ", 'hex')" },
-	hexText:   func(column string) string { return "encode(convert_to(" + column + ", 'UTF8'), 'hex')" },
+	// In the UPDATE that there is anyway: a statement of its own would be one more round trip. The payload is empty.
+	notifies: " RETURNING pg_notify(?, '')",
+	schema: "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace" +
+		" WHERE c.oid = to_regclass('keycote_feed') AND to_regproc('pg_notify') IS NOT NULL",
+	contains: func(column string) string { return "strpos(" + column + ", ?) > 0" },
+	hex:      func(column string) string { return "encode(" + column + ", 'hex')" },
+	hexText:  func(column string) string { return "encode(convert_to(" + column + ", 'UTF8'), 'hex')" },
 	pack: func(fields ...string) string {
 		return "string_agg(" + strings.Join(fields, " || ' ' || ") + ", ',')"
 	},

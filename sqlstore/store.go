@@ -19,7 +19,8 @@ type Store struct {
 	tx     *sql.Tx // of a view
 	broken bool    // of a view, under turn: half a Batch may stand in tx
 
-	sweeps *atomic.Uint32 // counts commits, for commit.forget
+	sweeps  *atomic.Uint32 // counts commits, for commit.forget
+	channel string         // that commits tell of themselves on, where the database can
 
 	// The statements of the hot path, prepared; lookup by the number of digests less one.
 	get     *sql.Stmt
@@ -43,6 +44,9 @@ func New(ctx context.Context, db *sql.DB, d Dialect) (*Store, error) {
 		return nil, contextual(ctx, err)
 	}
 	s := &Store{db: db, d: dia, turn: make(chan struct{}, 1), sweeps: new(atomic.Uint32), getText: getStatement(dia)}
+	if err := s.nameChannel(ctx); err != nil {
+		return nil, contextual(ctx, err)
+	}
 	if err := s.prepare(ctx); err != nil {
 		return nil, contextual(ctx, errors.Join(err, s.Close()))
 	}
@@ -83,7 +87,9 @@ func (s *Store) Close() error {
 //
 // When taking a savepoint back fails, the view refuses every further call, and the host must roll tx back.
 func (s *Store) Tx(tx *sql.Tx) *Store {
-	return &Store{db: s.db, d: s.d, tx: tx, turn: make(chan struct{}, 1), sweeps: s.sweeps, getText: s.getText}
+	return &Store{
+		db: s.db, d: s.d, tx: tx, turn: make(chan struct{}, 1), sweeps: s.sweeps, channel: s.channel, getText: s.getText,
+	}
 }
 
 // read runs a statement and hands every row to each. Outside a view prepared is run when it is there; it is made from
