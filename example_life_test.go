@@ -200,6 +200,35 @@ func ExampleManager_Disable() {
 	// disabled disabled
 }
 
+func ExampleManager_DisableAll() {
+	keys := openManager(nil)
+	key, _ := issueKey(keys, "ci")
+	n, err := keys.DisableAll(ctx, keycote.Filter{Name: "ci"}, "the build machine is being looked at")
+	if err != nil {
+		log.Fatal(err)
+	}
+	key, err = keys.Get(ctx, key.ID)
+	fmt.Println(n, key.State, err)
+	_, err = keys.DisableAll(ctx, keycote.Filter{}, "a field was forgotten")
+	fmt.Println(keycote.CodeOf(err))
+	// Output:
+	// 1 disabled <nil>
+	// invalid
+}
+
+func ExampleManager_RevokeAll() {
+	keys := openManager(nil)
+	_, token := issueKey(keys, "ci")
+	n, err := keys.RevokeAll(ctx, keycote.Filter{Search: "CI"}, "the build machine was broken into")
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = keys.Verify(ctx, token, keycote.Request{})
+	fmt.Println(n, keycote.CodeOf(err))
+	// Output:
+	// 1 revoked
+}
+
 func ExampleManager_Enable() {
 	keys := openManager(nil)
 	key, token := issueKey(keys, "ci")

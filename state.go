@@ -25,27 +25,42 @@ func (m *Manager) Revoke(ctx context.Context, id, reason string) (*Key, error) {
 }
 
 func (m *Manager) setState(ctx context.Context, action Action, id, reason string, to State) (*Key, error) {
-	key, _, err := m.edit(ctx, action, id, false, func(c *change) error {
-		if found := checkCall(callParams{Reason: reason}); len(found) > 0 {
-			return &ValidationError{found}
-		}
-		switch {
-		case c.rec.state == to:
-			return errSettled
-		case c.rec.state == StateRevoked:
-			return ErrRevoked
-		case to == StateActive:
-			if err := ceiling(ctx, c.rec.scopes); err != nil {
-				return err
-			}
-		}
-		if c.rec.state = to; to == StateRevoked {
-			c.rec.revoke()
-		}
-		c.event(reason, diff(c.had, c.rec)...)
-		return nil
-	})
+	key, _, err := m.edit(ctx, action, id, false, func(c *change) error { return c.setState(reason, to) })
 	return key, err
+}
+
+// setIf is setState of a key that is still what q asks for, and says whether it was changed.
+func (m *Manager) setIf(ctx context.Context, action Action, id, reason string, to State, q *Query) (changed bool, err error) {
+	_, _, err = m.edit(ctx, action, id, false, func(c *change) error {
+		if changed = false; !q.Match(c.had.columns()) {
+			return errSettled
+		}
+		err := c.setState(reason, to)
+		changed = err == nil
+		return err
+	})
+	return changed && err == nil, err
+}
+
+func (c *change) setState(reason string, to State) error {
+	if found := checkCall(callParams{Reason: reason}); len(found) > 0 {
+		return &ValidationError{found}
+	}
+	switch {
+	case c.rec.state == to:
+		return errSettled
+	case c.rec.state == StateRevoked:
+		return ErrRevoked
+	case to == StateActive:
+		if err := ceiling(c.ctx, c.rec.scopes); err != nil {
+			return err
+		}
+	}
+	if c.rec.state = to; to == StateRevoked {
+		c.rec.revoke()
+	}
+	c.event(reason, diff(c.had, c.rec)...)
+	return nil
 }
 
 // revoke ends all versions and erases what they sealed.
