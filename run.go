@@ -23,8 +23,8 @@ const (
 // nil. Without Run everything stays correct: the first call after a window's end writes that window's counts. A host
 // that does not run Run calls Flush before it exits.
 //
-// The feed is read once a second, and twice in MaxStale where that is less than two seconds, but not more than ten times
-// a second: so the feed vouches for what is cached before it grows too old. With MaxStale and a Store that is a
+// The feed is read once a second, and twice in MaxStale where that is less than two seconds, but not more than ten
+// times a second: so the feed vouches for what is cached before it grows too old. With MaxStale and a Store that is a
 // [Notifier] it is read at each wake-up besides; Run returns when the Notifier has.
 func (m *Manager) Run(ctx context.Context) error {
 	if m.broken != nil {
@@ -32,16 +32,15 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 	m.uses.running.Add(1)
 	defer m.uses.running.Add(-1)
-	var listening sync.WaitGroup
-	defer listening.Wait()
+	var group sync.WaitGroup
+	defer group.Wait()
 	wakes := make(chan struct{}, 1) // one stands for all that have not been followed yet
 	if n, ok := m.main.(Notifier); ok && m.cache.stale > 0 {
-		listening.Go(func() { m.listen(ctx, n, wakes) })
+		group.Go(func() { m.listen(ctx, n, wakes) })
 	}
-	step := pollStep(m.cache.stale)
-	ticker := newTicker(step)
+	group.Go(func() { m.followOn(ctx, wakes) }) // a revocation does not wait while counts are written
+	ticker := newTicker(flushEvery)
 	defer ticker.Stop()
-	position, waited := "", time.Duration(0)
 	for {
 		select {
 		case <-ctx.Done():
@@ -51,17 +50,24 @@ func (m *Manager) Run(ctx context.Context) error {
 				m.logFailure(last, "the last counts could not be written", err)
 			}
 			return nil
-		case <-wakes:
-			position = m.follow(ctx, position)
-			continue
 		case <-ticker.C:
-		}
-		position = m.follow(ctx, position)
-		if waited += step; waited >= flushEvery {
-			waited = 0
 			if err := m.Flush(ctx); err != nil {
 				m.logFailure(ctx, "the use log could not be written, and will be tried again", err)
 			}
+		}
+	}
+}
+
+// followOn reads the feed at each step and each wake, until ctx ends.
+func (m *Manager) followOn(ctx context.Context, wakes <-chan struct{}) {
+	ticker := newTicker(pollStep(m.cache.stale))
+	defer ticker.Stop()
+	for position := ""; ; position = m.follow(ctx, position) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-wakes:
+		case <-ticker.C:
 		}
 	}
 }

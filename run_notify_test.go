@@ -238,3 +238,37 @@ func TestTheFeedVouchesInTime(t *testing.T) {
 		stop()
 	})
 }
+
+// hanging is a Notifier whose use log cannot be written for now.
+type hanging struct {
+	notifying
+	hung chan struct{}
+}
+
+func (s hanging) Commit(ctx context.Context, b keycote.Batch) error {
+	if len(b.Uses) > 0 {
+		<-s.hung
+	}
+	return s.notifying.Commit(ctx, b)
+}
+
+// A flush of 400 counts held a revocation up for a third of a second, when one loop did both.
+func TestARevocationDoesNotWaitForTheUseLog(t *testing.T) {
+	inBubble(t, func(t *testing.T, store *quiet, writer *keycote.Manager, open opener) {
+		key, token := issueCached(t, writer, "k")
+		var wake atomic.Pointer[func()]
+		s := hanging{notifying{store, listens(&wake)}, make(chan struct{})}
+		other, stop := open(s, time.Hour)
+		time.Sleep(2 * time.Second)
+		verify := func() error { _, err := other.Verify(t.Context(), token, keycote.Request{}); return err }
+		require.NoError(t, verify())
+		time.Sleep(10 * time.Second) // it is being written
+		_, err := writer.Revoke(t.Context(), key.ID, "")
+		require.NoError(t, err)
+		(*wake.Load())()
+		synctest.Wait()
+		require.ErrorIs(t, verify(), keycote.ErrRevoked)
+		close(s.hung)
+		stop()
+	})
+}

@@ -86,13 +86,13 @@ type Store interface {
 }
 
 // Notifier is what a Store MAY be besides: one that hears of commits, those of other processes too. [Manager.Run] looks
-// for it where MaxStale is set, and reads the feed at each wake-up instead of only at its own pace, which goes on all the
-// same: a wake-up that is lost costs time and no correctness. A Store without it is polled.
+// for it where MaxStale is set, and reads the feed at each wake-up instead of only at its own pace, which goes on all
+// the same: a wake-up that is lost costs time and no correctness. A Store without it is polled.
 type Notifier interface {
 	// Notify listens until ctx ends, or until it can hear no more, and then returns why. It MUST call wake once it has
 	// begun to listen, and again whenever it cannot say that it has heard everything since, so that what was committed
-	// before is read; and after each commit that Changes tells of. One call MAY stand for several commits, and MAY be for
-	// nothing. wake does not block, may be called from several goroutines, and does nothing once Run has ended.
+	// before is read; and after each commit that Changes tells of. One call MAY stand for several commits, and MAY be
+	// for nothing. wake does not block, may be called from several goroutines, and does nothing once Run has ended.
 	Notify(ctx context.Context, wake func()) error
 }
 

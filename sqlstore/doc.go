@@ -118,7 +118,8 @@
 //
 //   - LISTEN needs a connection to the server itself, not to a pooler that hands connections out by the transaction.
 //   - A transaction of the host's in which a key was changed cannot be prepared for a two-phase commit.
-//   - Commits that notify wait for each other in one database, the host's own among them. Keycote's changes do that anyway.
+//   - Commits that notify wait for each other in one database, the host's own among them. Keycote's changes do that
+//     anyway.
 //
 // # Tables
 //

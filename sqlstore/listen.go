@@ -15,8 +15,8 @@ import (
 // connects again by himself calls wake again as well. The package's documentation has one for pgx and one for lib/pq.
 type Listener func(ctx context.Context, channel string, wake func()) error
 
-// Listening is a [Store] that hears of commits, those of other processes too: a [keycote.Notifier]. [Store.Tx] of it is
-// a plain Store. The zero Listening is not usable; [Store.WithListener] makes one.
+// Listening is a [Store] that hears of commits, those of other processes too: a [keycote.Notifier]. [Store.Tx] of it
+// is a plain Store. The zero Listening is not usable; [Store.WithListener] makes one.
 type Listening struct {
 	*Store
 	listen Listener
