@@ -40,6 +40,9 @@ func Message(lang string, err error) string {
 	return c.sentence(CodeOf(err))
 }
 
+// Language returns the BCP 47 tag of the language in which [Message] answers lang: what Content-Language says of it.
+func Language(lang string) string { return catalogueFor(lang).locale }
+
 // unknownCode is the catalogue's entry for all that has no message of its own. It is no Code of this module.
 const unknownCode Code = "unknown"
 
@@ -47,8 +50,9 @@ const unknownCode Code = "unknown"
 // diagnosis "area.", "check.", "status.", "finding." and "advice.". A message holds placeholders such as {min}, named
 // like the Params of its code.
 type catalogue struct {
-	text  map[string]string
-	colon string // between a field's name and what is wrong with it
+	locale string
+	text   map[string]string
+	colon  string // between a field's name and what is wrong with it
 }
 
 func (c *catalogue) sentence(code Code) string {
@@ -143,7 +147,7 @@ var catalogues = sync.OnceValue(func() (all struct {
 	}
 	var tags []language.Tag
 	for _, name := range names {
-		c := &catalogue{}
+		c := &catalogue{locale: localeOf(name)}
 		data, readErr := messageFiles.ReadFile(name)
 		err = errors.Join(err, readErr, json.Unmarshal(data, &c.text))
 		tag, tagErr := language.Parse(localeOf(name))

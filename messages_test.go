@@ -84,6 +84,17 @@ func sourceConsts(t *testing.T, keep func(name, typ string) bool, patterns ...st
 	return values
 }
 
+// TestLanguage: what Content-Language says is the catalogue that Message reads.
+func TestLanguage(t *testing.T) {
+	t.Parallel()
+	for lang, want := range map[string]string{
+		"": "en-US", "en-GB": "en-US", "tlh": "en-US", "%%%": "en-US", "zh-CN,en;q=0.5": "zh-Hans", "zh-Hans": "zh-Hans",
+	} {
+		require.Equal(t, want, Language(lang), lang)
+		require.Equal(t, Message(want, ErrNotFound), Message(lang, ErrNotFound), lang)
+	}
+}
+
 // TestCatalogues walks every file there is: a locale that is added is held to the same keys and placeholders.
 func TestCatalogues(t *testing.T) {
 	t.Parallel()
