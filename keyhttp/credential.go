@@ -1,0 +1,99 @@
+package keyhttp
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/textproto"
+	"strings"
+)
+
+const (
+	authorization = "Authorization"
+	defaultHeader = "X-Api-Key" // as net/http keeps it
+)
+
+// carrier is where in a request a key was found.
+type carrier int
+
+const (
+	nowhere carrier = iota
+	inAuthorization
+	inHeader
+	several
+)
+
+// credential returns the one key that r presents. A header that is there and empty presents a key, of no characters:
+// with Optional it must not pass for a request without one.
+func (g *gate) credential(r *http.Request) (token string, from carrier) {
+	lines := r.Header[authorization]
+	if len(lines) > 1 {
+		return "", several
+	}
+	if len(lines) == 1 {
+		if value, ok := bearer(lines[0]); ok {
+			token, from = value, inAuthorization
+		}
+	}
+	if g.header == "" {
+		return token, from
+	}
+	switch lines = r.Header[g.header]; {
+	case len(lines) == 0:
+		return token, from
+	case len(lines) > 1, from != nowhere:
+		return "", several
+	}
+	return lines[0], inHeader
+}
+
+// bearer returns what follows the scheme, whose letters may be of either case (RFC 9110, 11.1). What follows is not held
+// to RFC 6750's alphabet, because a value that a person chose may hold any visible character; nothing is cut from it but
+// the blanks at its edges, so that two values which were joined are found to be no key.
+func bearer(line string) (token string, ok bool) {
+	const scheme = "Bearer"
+	if len(line) < len(scheme) || !strings.EqualFold(line[:len(scheme)], scheme) {
+		return "", false
+	}
+	rest := line[len(scheme):]
+	if rest != "" && rest[0] != ' ' && rest[0] != '\t' {
+		return "", false
+	}
+	return strings.Trim(rest, " \t"), true
+}
+
+// credentialHeader returns the header beside Authorization that may carry a key.
+func credentialHeader(name string) (string, error) {
+	if name == "" {
+		return defaultHeader, nil
+	}
+	switch canonical, err := headerName(name); {
+	case err != nil:
+		return "", err
+	case canonical == authorization:
+		return "", nil
+	case canonical == "Cookie" || canonical == "Host":
+		return "", errors.New("no key is taken from " + canonical)
+	default:
+		return canonical, nil
+	}
+}
+
+// headerName returns a header's name as net/http keeps it.
+func headerName(name string) (string, error) {
+	if !isToken(name) {
+		return "", fmt.Errorf("%q is no header's name", name)
+	}
+	return textproto.CanonicalMIMEHeaderKey(name), nil
+}
+
+// isToken reports whether s is a token of RFC 9110, 5.6.2.
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -1,0 +1,53 @@
+package keyhttp
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// limitState is where a key stands with one of its limits.
+type limitState struct {
+	Policy    string // "rate" or "quota"
+	Limit     int64
+	Window    time.Duration
+	Remaining int64
+	Reset     time.Duration // until there is more
+}
+
+// setLimits sets the RateLimit-Policy and RateLimit fields of draft-ietf-httpapi-ratelimit-headers-10, which are lists of
+// structured fields (RFC 9651): what is allowed (q) in how many seconds (w), and what is left (r) for how many (t). A
+// time is rounded up, because a client that comes back too early is refused again.
+func setLimits(h http.Header, states []limitState) {
+	if len(states) == 0 {
+		return
+	}
+	var policy, state []byte
+	for i, s := range states {
+		if i > 0 {
+			policy, state = append(policy, ", "...), append(state, ", "...)
+		}
+		policy = appendParam(appendParam(appendName(policy, s.Policy), 'q', s.Limit), 'w', seconds(s.Window))
+		state = appendParam(appendParam(appendName(state, s.Policy), 'r', s.Remaining), 't', seconds(s.Reset))
+	}
+	h.Set("RateLimit-Policy", string(policy))
+	h.Set("RateLimit", string(state))
+}
+
+func appendName(b []byte, name string) []byte { return append(append(append(b, '"'), name...), '"') }
+
+// maxInteger is the largest that a structured field can hold (RFC 9651, 3.3.1); a quota may be larger.
+const maxInteger = 999_999_999_999_999
+
+func appendParam(b []byte, name byte, value int64) []byte {
+	return strconv.AppendInt(append(b, ';', name, '='), min(max(value, 0), maxInteger), 10)
+}
+
+// seconds rounds up.
+func seconds(d time.Duration) int64 {
+	whole := int64(d / time.Second)
+	if d%time.Second > 0 {
+		whole++
+	}
+	return whole
+}
