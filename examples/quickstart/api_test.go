@@ -154,8 +154,8 @@ func TestAdminAnswers(t *testing.T) {
 		status           int
 		says             string
 	}{
-		{"no name", "/admin/keys", `{}`, 422, `"field": "name"`},
-		{"everything at once", "/admin/keys", `{"scopes":["a b"],"expiresAt":"2001-01-01T00:00:00Z"}`, 422, `"code": "past"`},
+		{"no name", "/admin/keys", `{}`, 422, `"field":"name"`},
+		{"everything at once", "/admin/keys", `{"scopes":["a b"],"expiresAt":"2001-01-01T00:00:00Z"}`, 422, `"code":"past"`},
 		{"a taken name", "/admin/keys", `{"name":"taken"}`, 409, `"exists"`},
 		{"more than the ceiling", "/admin/keys", `{"name":"n","scopes":["admin:**"]}`, 403, `"forbidden"`},
 		{"everything", "/admin/keys", `{"name":"n","scopes":["**"]}`, 403, `"forbidden"`},
@@ -171,7 +171,7 @@ func TestAdminAnswers(t *testing.T) {
 		{"rotate what is revoked", "/admin/keys/" + gone + "/rotate", ``, 409, `"revoked"`},
 		{"enable what is revoked", "/admin/keys/" + gone + "/enable", ``, 409, `"revoked"`},
 		{"no duration", "/admin/keys/" + id + "/rotate", `{"overlap":"ten"}`, 422, "overlap"},
-		{"a negative overlap", "/admin/keys/" + id + "/rotate", `{"overlap":"-1m"}`, 422, `"field": "overlap"`},
+		{"a negative overlap", "/admin/keys/" + id + "/rotate", `{"overlap":"-1m"}`, 422, `"field":"overlap"`},
 		{"an endpoint in clear", "/admin/credentials", credential("http://api.example.com"), 422, `"scheme"`},
 		{"a private endpoint", "/admin/credentials", credential("https://10.0.0.1"), 422, `"private_address"`},
 		{"the metadata service", "/admin/credentials", credential("https://169.254.169.254/"), 422, `"private_address"`},

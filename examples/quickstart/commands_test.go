@@ -72,7 +72,7 @@ func (p *process) paste(path string) {
 	for i := range steps {
 		require.True(t, strings.HasPrefix(steps[i], fmt.Sprintf("%d\n", i+1)), steps[i])
 	}
-	const refused = `"status": 401`
+	const refused = `"status":401`
 	require.Equal(t, "1\n"+id+"\n", steps[0])
 	require.True(t, strings.HasPrefix(id, "key_"))
 	require.Contains(t, steps[1], `"item": "tea"`)

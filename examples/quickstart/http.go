@@ -1,18 +1,16 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/keycote/keycote"
+	"github.com/keycote/keycote/keyhttp"
 )
 
 // routes is the whole application. Each route names what a key must be allowed to; the administrator's routes are
@@ -35,40 +33,9 @@ func (a *app) routes(addr string) http.Handler {
 	return a.logged(localOnly(addr, mux))
 }
 
-// require lets a request through when its key is allowed to do all of scopes. This is the whole of protecting a route:
-// take the key from the header, ask Verify, and tell the client no more than it may know.
+// require lets a request through when its key is allowed to do all of scopes. This is the whole of protecting a route.
 func (a *app) require(next http.HandlerFunc, scopes ...string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		grant, err := a.keys.Verify(r.Context(), bearer(r), keycote.Request{
-			Scopes: scopes, Addr: peer(r), Route: r.Pattern, UserAgent: r.UserAgent(),
-		})
-		switch {
-		case err == nil:
-			next(w, r.WithContext(keycote.WithGrant(r.Context(), grant)))
-		case errors.Is(err, keycote.ErrUnauthenticated): // unknown, revoked, expired…: one answer for all of them
-			w.Header().Set("WWW-Authenticate", `Bearer realm="quickstart"`)
-			writeProblem(w, problem{Status: http.StatusUnauthorized, Code: keycote.ErrUnauthenticated})
-		case errors.Is(err, keycote.ErrScope):
-			w.Header().Set("WWW-Authenticate", fmt.Sprintf(
-				`Bearer realm="quickstart", error="insufficient_scope", scope="%s"`, strings.Join(scopes, " ")))
-			writeProblem(w, problem{Status: http.StatusForbidden, Code: keycote.ErrScope, Detail: message(r, err)})
-		default:
-			a.writeError(w, r, err)
-		}
-	})
-}
-
-// bearer is the request's one key; of several, none counts.
-func bearer(r *http.Request) string {
-	values := r.Header.Values("Authorization")
-	if len(values) != 1 {
-		return ""
-	}
-	scheme, token, _ := strings.Cut(values[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return ""
-	}
-	return token
+	return keyhttp.Require(a.keys, &keyhttp.Options{Realm: "quickstart", Logger: a.log}, scopes...)(next)
 }
 
 // peer is the address at the other end. Behind a proxy it would be the proxy's; forwarded addresses prove nothing.
@@ -115,13 +82,12 @@ func (s *statusRecorder) WriteHeader(status int) {
 // Unwrap lets http.ResponseController, and so http.MaxBytesReader, reach the connection.
 func (s *statusRecorder) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
-// problem is an error as a client sees it, after RFC 9457.
+// problem is an error of this application's own, in the form of keyhttp's.
 type problem struct {
-	Title      string              `json:"title"`
-	Status     int                 `json:"status"`
-	Code       keycote.Code        `json:"code"`
-	Detail     string              `json:"detail,omitempty"`
-	Violations []keycote.Violation `json:"violations,omitempty"`
+	Title  string       `json:"title"`
+	Status int          `json:"status"`
+	Code   keycote.Code `json:"code,omitempty"`
+	Detail string       `json:"detail,omitempty"`
 }
 
 func writeProblem(w http.ResponseWriter, p problem) {
@@ -130,63 +96,18 @@ func writeProblem(w http.ResponseWriter, p problem) {
 	writeBody(w, p.Status, p)
 }
 
-// writeError answers for all calls but the check of the caller's own key.
+// writeError answers for what the keys say, and for what else can go wrong.
 func (a *app) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	p := problem{Status: statusOf(err), Code: keycote.CodeOf(err), Detail: message(r, err)}
-	var invalid *keycote.ValidationError
-	if errors.As(err, &invalid) {
-		p.Code, p.Violations = keycote.ErrInvalid, slices.Clone(invalid.Violations)
-		for i, v := range p.Violations {
-			p.Violations[i].Text = keycote.Message(r.Header.Get("Accept-Language"), v)
-		}
+	if errors.Is(err, errUpstream) {
+		a.log.ErrorContext(r.Context(), "a call failed", "route", r.Pattern, "error", err)
+		writeProblem(w, problem{Status: http.StatusBadGateway, Detail: "The endpoint could not be called."})
+		return
 	}
-	if p.Status >= http.StatusInternalServerError {
+	switch code := keycote.CodeOf(err); code {
+	case "", keycote.ErrUnavailable, keycote.ErrKEK, keycote.ErrTampered:
 		a.log.ErrorContext(r.Context(), "a request failed", "route", r.Pattern, "error", err)
 	}
-	var limited *keycote.Error
-	if p.Status == http.StatusTooManyRequests && errors.As(err, &limited) {
-		w.Header().Set("Retry-After", fmt.Sprint(int64(limited.RetryAfter/time.Second)+1))
-	}
-	writeProblem(w, p)
-}
-
-func statusOf(err error) int {
-	var invalid *keycote.ValidationError
-	is := func(codes ...error) bool {
-		return slices.ContainsFunc(codes, func(c error) bool { return errors.Is(err, c) })
-	}
-	switch {
-	case errors.As(err, &invalid):
-		if !slices.ContainsFunc(invalid.Violations, func(v keycote.Violation) bool { return v.Code != keycote.ErrExists }) {
-			return http.StatusConflict
-		}
-		return http.StatusUnprocessableEntity
-	case is(keycote.ErrScope, keycote.ErrForbidden):
-		return http.StatusForbidden
-	case is(keycote.ErrNotFound):
-		return http.StatusNotFound
-	case is(keycote.ErrConflict, keycote.ErrRevoked, keycote.ErrDisabled, keycote.ErrExpired, keycote.ErrAddress):
-		return http.StatusConflict
-	case is(keycote.ErrShredded):
-		return http.StatusGone
-	case is(keycote.ErrLimited):
-		return http.StatusTooManyRequests
-	case is(keycote.ErrInvalid):
-		return http.StatusUnprocessableEntity
-	case is(errUpstream):
-		return http.StatusBadGateway
-	case is(keycote.ErrUnavailable, keycote.ErrKEK, context.Canceled, context.DeadlineExceeded):
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusInternalServerError
-}
-
-// message says err in the client's language.
-func message(r *http.Request, err error) string {
-	if errors.Is(err, errUpstream) {
-		return "The endpoint could not be called."
-	}
-	return keycote.Message(r.Header.Get("Accept-Language"), err)
+	keyhttp.WriteError(w, r, err)
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {
