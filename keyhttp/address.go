@@ -47,8 +47,8 @@ func newProxies(trusted []netip.Prefix, header string) (proxies, error) {
 // known: a key that is bound to networks is then refused.
 //
 // It is the peer's, unless that is a trusted proxy. Then the header is walked from the right, since each proxy adds at
-// that end what it saw: past the entries that are trusted proxies themselves, to the first that is not. What stands left
-// of that one was sent by the client, and proves nothing. An entry that is no address (RFC 7239's "unknown" and
+// that end what it saw: past the entries that are trusted proxies themselves, to the first that is not. What stands
+// left of that one was sent by the client, and proves nothing. An entry that is no address (RFC 7239's "unknown" and
 // obfuscated names, or anything malformed) ends the walk without a result, as nobody vouches for what comes before it.
 // Several lines are one list in their order (RFC 9110, 5.3). When all entries are trusted the client is the leftmost.
 func (p *proxies) client(r *http.Request) netip.Addr {
@@ -88,8 +88,8 @@ func (p *proxies) trusts(addr netip.Addr) bool {
 	return false
 }
 
-// peer parses a Request's RemoteAddr as net/http's server fills it. Anything else, such as the name of a Unix socket, or
-// an address without a port that some middleware has copied from a header, is no peer that we know.
+// peer parses a Request's RemoteAddr as net/http's server fills it. Anything else, such as the name of a Unix socket,
+// or an address without a port that some middleware has copied from a header, is no peer that we know.
 func peer(remote string) netip.Addr {
 	p, err := netip.ParseAddrPort(remote)
 	if err != nil {

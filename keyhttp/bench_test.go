@@ -70,6 +70,13 @@ func BenchmarkRequire(b *testing.B) {
 			}
 		}
 	})
+	b.Run("limit/context", func(b *testing.B) { // what cannot be had for less: a context, and a request that holds it
+		w, grant := &sink{http.Header{}}, keycote.Grant{KeyID: "key_1"}
+		b.ReportAllocs()
+		for b.Loop() {
+			bare.ServeHTTP(w, plain.WithContext(keycote.WithGrant(plain.Context(), grant)))
+		}
+	})
 	b.Run("bearer", serve(gated, keyed))
 	b.Run("header", serve(gated, named))
 	b.Run("proxied", serve(gated, proxied))

@@ -47,9 +47,9 @@ func (g *gate) credential(r *http.Request) (token string, from carrier) {
 	return lines[0], inHeader
 }
 
-// bearer returns what follows the scheme, whose letters may be of either case (RFC 9110, 11.1). What follows is not held
-// to RFC 6750's alphabet, because a value that a person chose may hold any visible character; nothing is cut from it but
-// the blanks at its edges, so that two values which were joined are found to be no key.
+// bearer returns what follows the scheme, whose letters may be of either case (RFC 9110, 11.1). What follows is not
+// held to RFC 6750's alphabet, because a value that a person chose may hold any visible character; nothing is cut from
+// it but the blanks at its edges, so that two values which were joined are found to be no key.
 func bearer(line string) (token string, ok bool) {
 	const scheme = "Bearer"
 	if len(line) < len(scheme) || !strings.EqualFold(line[:len(scheme)], scheme) {

@@ -10,9 +10,9 @@
 //
 //	grant, _ := keyhttp.FromContext(r.Context()) // in listOrders: whose key it is
 //
-// A key comes as "Authorization: Bearer <key>" or in one header of its own, X-API-Key unless [Options] names another: one
-// key per request, and never from the query string, a cookie or the body, which end up in logs and in other people's
-// hands. Whatever is wrong with a key, the client gets the same 401, equal to the byte.
+// A key comes as "Authorization: Bearer <key>" or in one header of its own, X-API-Key unless [Options] names another:
+// one key per request, and never from the query string, a cookie or the body, which end up in logs and in other
+// people's hands. Whatever is wrong with a key, the client gets the same 401, equal to the byte.
 //
 // [WriteError] answers for everything else that a host's handlers get from this module: a problem document after RFC
 // 9457 with a stable type, a status by the error's code, and a sentence in the reader's language.

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// cutLastQuoted cuts the last element off the value of a Forwarded header, whose quoted strings may hold commas. It reads
-// from the right: whatever a client has sent, an open quotation mark included, the element that a proxy put behind it
-// comes out as the proxy wrote it. Outside of quotes there are no escapes, so the first quotation mark from the right
-// closes a string; the one that opens it has no backslash before it, and those inside it have an odd number.
+// cutLastQuoted cuts the last element off the value of a Forwarded header, whose quoted strings may hold commas. It
+// reads from the right: whatever a client has sent, an open quotation mark included, the element that a proxy put
+// behind it comes out as the proxy wrote it. Outside of quotes there are no escapes, so the first quotation mark from
+// the right closes a string; the one that opens it has no backslash before it, and those inside it have an odd number.
 func cutLastQuoted(list string) (before, element string, found bool) {
 	quoted := false
 	for i := len(list) - 1; i >= 0; i-- {

@@ -16,10 +16,10 @@ import (
 // type and code are stable (docs/formats.md), whose title and detail are in the language that the request prefers, and
 // which lists every violation of a [*keycote.ValidationError]. What err.Error() says is for logs, and never part of it.
 //
-// The first that matches decides: 401 [keycote.ErrUnauthenticated]; 409 a ValidationError that only names what is taken,
-// 422 any other; 403 ErrScope and ErrForbidden; 404 ErrNotFound; 409 ErrConflict, ErrRevoked, ErrDisabled and ErrExpired;
-// 410 ErrShredded; 429 ErrLimited, with Retry-After; 422 ErrInvalid; 503 ErrUnavailable, ErrKEK and a context that ended;
-// 500 anything else, nil included.
+// The first that matches decides: 401 [keycote.ErrUnauthenticated]; 409 a ValidationError that only names what is
+// taken, 422 any other; 403 ErrScope and ErrForbidden; 404 ErrNotFound; 409 ErrConflict, ErrRevoked, ErrDisabled and
+// ErrExpired; 410 ErrShredded; 429 ErrLimited, with Retry-After; 422 ErrInvalid; 503 ErrUnavailable, ErrKEK and a
+// context that ended; 500 anything else, nil included.
 //
 // It is the whole answer: what the handler has set for another body (its length, encoding, validators, caching) is
 // replaced. It must come before anything is written.
@@ -52,8 +52,8 @@ type violation struct {
 	Message string            `json:"message"`
 }
 
-// challenges are the values of WWW-Authenticate (RFC 6750, 3) for the two refusals that a better key would cure. That of
-// identity has no error code: it is the same with a key and without one.
+// challenges are the values of WWW-Authenticate (RFC 6750, 3) for the two refusals that a better key would cure. That
+// of identity has no error code: it is the same with a key and without one.
 type challenges struct{ identity, scope string }
 
 const plainRealm = "api"

@@ -15,9 +15,9 @@ type limitState struct {
 	Reset     time.Duration // until there is more
 }
 
-// setLimits sets the RateLimit-Policy and RateLimit fields of draft-ietf-httpapi-ratelimit-headers-10, which are lists of
-// structured fields (RFC 9651): what is allowed (q) in how many seconds (w), and what is left (r) for how many (t). A
-// time is rounded up, because a client that comes back too early is refused again.
+// setLimits sets the RateLimit-Policy and RateLimit fields of draft-ietf-httpapi-ratelimit-headers-10, which are lists
+// of structured fields (RFC 9651): what is allowed (q) in how many seconds (w), and what is left (r) for how many (t).
+// A time is rounded up, because a client that comes back too early is refused again.
 func setLimits(h http.Header, states []limitState) {
 	if len(states) == 0 {
 		return

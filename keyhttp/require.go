@@ -34,12 +34,13 @@ type Options struct {
 	Optional bool   // a request without a key passes, without a Grant; one with a wrong key is refused nevertheless
 
 	// Tenant says to which tenant a request belongs (by its host name, path or a header), and only that tenant's keys are
-	// let through. An empty or malformed name is refused like an unknown key. So is an error, since a stranger must not learn
-	// which tenants there are; one that matches [keycote.ErrUnavailable], or that the context ended, gives 503. It is asked
-	// only when there is a key. What its error says is not logged: it may quote the request.
+	// let through. An empty or malformed name is refused like an unknown key. So is an error, since a stranger must not
+	// learn which tenants there are; one that matches [keycote.ErrUnavailable], or that the context ended, gives 503. It
+	// is asked only when there is a key. What its error says is not logged: it may quote the request.
 	Tenant func(*http.Request) (string, error)
 
-	// Logger is told why a request was answered with a status of 500 or more, and what is wrong with the Options. nil: silent.
+	// Logger is told why a request was answered with a status of 500 or more, and what is wrong with the Options. nil:
+	// silent.
 	Logger *slog.Logger
 }
 
@@ -47,22 +48,22 @@ type Options struct {
 // scopes. The handler finds the [keycote.Grant] by [FromContext]. Each pass is one use of the key; nested Requires are
 // each asked.
 //
-// A key is presented as "Authorization: Bearer <key>" or in Options.Header, and whole: what a proxy has joined by commas
-// is no key. Two of any kind are refused, lest one be checked here and another one further in. Other schemes of
+// A key is presented as "Authorization: Bearer <key>" or in Options.Header, and whole: what a proxy has joined by
+// commas is no key. Two of any kind are refused, lest one be checked here and another one further in. Other schemes of
 // Authorization are not looked at.
 //
 // It refuses as [WriteError] does: 401 without a key, with two, and with one that is not good, all of them equal to the
 // byte; 403 naming the route's scopes when the key has not all of them; 429; and 503 when nobody can say. A key that a
-// newer version has superseded is answered with Deprecation and Sunset fields (RFC 9745, RFC 8594), one with a Limit with
-// RateLimit fields. An answer to a key out of Options.Header is marked private, unless the handler says otherwise: shared
-// caches keep that rule by themselves for Authorization alone.
+// newer version has superseded is answered with Deprecation and Sunset fields (RFC 9745, RFC 8594), one with a Limit
+// with RateLimit fields. An answer to a key out of Options.Header is marked private, unless the handler says otherwise:
+// shared caches keep that rule by themselves for Authorization alone.
 //
-// The route in the use log is the pattern by which a mux has found the handler: wrap handlers rather than the mux, which
-// has not routed yet when Require is asked.
+// The route in the use log is the pattern by which a mux has found the handler: wrap handlers rather than the mux,
+// which has not routed yet when Require is asked.
 //
 // What cannot be meant (no Manager, a scope that no key can be granted or that has a wildcard, a malformed header or
-// network) lets nothing through: the Logger is told at once, and every request is answered with 500. opts is copied, and
-// may be nil. The middleware and its handlers are safe for concurrent use.
+// network) lets nothing through: the Logger is told at once, and every request is answered with 500. opts is copied,
+// and may be nil. The middleware and its handlers are safe for concurrent use.
 func Require(m *keycote.Manager, opts *Options, scopes ...string) func(http.Handler) http.Handler {
 	g := newGate(m, opts, scopes)
 	return func(next http.Handler) http.Handler { return &gated{g, next} }
@@ -72,9 +73,9 @@ func Require(m *keycote.Manager, opts *Options, scopes ...string) func(http.Hand
 // [keycote.GrantFrom], so [keycote.WithGrant] makes a context for a handler's unit test.
 func FromContext(ctx context.Context) (keycote.Grant, bool) { return keycote.GrantFrom(ctx) }
 
-// Scopes returns what Require asks of a key before h runs, each scope once; of nested Requires, all of them. It is false
-// when h can be reached without a key: h was not made by Require, or with Options that are Optional; and when it was made
-// with Options or scopes that cannot be meant, and never runs at all. Empty and true means any key.
+// Scopes returns what Require asks of a key before h runs, each scope once; of nested Requires, all of them. It is
+// false when h can be reached without a key: h was not made by Require, or with Options that are Optional; and when it
+// was made with Options or scopes that cannot be meant, and never runs at all. Empty and true means any key.
 //
 // It sees h itself, not through other wrappers, so Require belongs outermost. A test finds the handler of a route by
 // [http.ServeMux.Handler].
