@@ -18,7 +18,7 @@ import (
 //
 // The first that matches decides: 401 [keycote.ErrUnauthenticated]; 409 a ValidationError that only names what is
 // taken, 422 any other; 403 ErrScope and ErrForbidden; 404 ErrNotFound; 409 ErrConflict, ErrRevoked, ErrDisabled and
-// ErrExpired; 410 ErrShredded; 429 ErrLimited, with Retry-After; 422 ErrInvalid; 503 ErrUnavailable, ErrKEK and a
+// ErrExpired; 410 ErrShredded; 429 ErrLimited, with Retry-After and RateLimit fields; 422 ErrInvalid; 503 ErrUnavailable, ErrKEK and a
 // context that ended; 500 anything else, nil included.
 //
 // It is the whole answer: what the handler has set for another body (its length, encoding, validators, caching) is
@@ -183,6 +183,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error, says challeng
 		var limited *keycote.Error
 		if errors.As(err, &limited) && limited != nil {
 			h.Set("Retry-After", strconv.FormatInt(max(seconds(limited.RetryAfter), 1), 10))
+			setLimits(h, limited.Limits)
 		}
 	}
 	body, _ := json.Marshal(p) // strings, numbers and lists of them: there is nothing that could fail

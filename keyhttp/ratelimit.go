@@ -4,21 +4,14 @@ import (
 	"net/http"
 	"strconv"
 	"time"
-)
 
-// limitState is where a key stands with one of its limits.
-type limitState struct {
-	Policy    string // "rate" or "quota"
-	Limit     int64
-	Window    time.Duration
-	Remaining int64
-	Reset     time.Duration // until there is more
-}
+	"github.com/keycote/keycote"
+)
 
 // setLimits sets the RateLimit-Policy and RateLimit fields of draft-ietf-httpapi-ratelimit-headers-10, which are lists
 // of structured fields (RFC 9651): what is allowed (q) in how many seconds (w), and what is left (r) for how many (t).
 // A time is rounded up, because a client that comes back too early is refused again.
-func setLimits(h http.Header, states []limitState) {
+func setLimits(h http.Header, states []keycote.LimitState) {
 	if len(states) == 0 {
 		return
 	}

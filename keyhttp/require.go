@@ -162,6 +162,7 @@ func (h *gated) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if from == inHeader {
 		w.Header()["Cache-Control"] = h.private
 	}
+	setLimits(w.Header(), grant.Limits())
 	if grant.Superseded {
 		supersede(w.Header(), grant)
 	}
