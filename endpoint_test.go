@@ -276,20 +276,6 @@ func TestEndpointOptions(t *testing.T) {
 	}
 }
 
-func TestSpecialAddress(t *testing.T) {
-	t.Parallel()
-	require.True(t, specialAddress(netip.Addr{}), "what is no address")
-	for _, n := range specialNetworks {
-		require.True(t, networkOK(n), n)
-		require.True(t, specialAddress(n.Addr()), n)
-	}
-	for _, public := range []string{"1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255",
-		"128.0.0.0", "172.15.255.255", "172.32.0.0", "192.0.1.0", "198.17.255.255", "198.20.0.0", "223.255.255.255",
-		"2001:200::1", "2001:4860:4860::8888", "2003::1", "2400:cb00::1", "2a00::1", "3ffd::1", "::ffff:8.8.8.8"} {
-		require.False(t, specialAddress(netip.MustParseAddr(public)), public)
-	}
-}
-
 func FuzzEndpoint(f *testing.F) {
 	for _, s := range []string{"", "https://api.example.com/v1", "http://LOCALHOST:8080", "https://[::1]:0443/", "https://127.1./#x",
 		"https://a@b:1/", "https://0x7f.1", "https://[fe80::1%25eth0]/", "https:// ", "https://h:65536", "https://é", `https://a\@b/`,

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/keycote/keycote/internal/special"
 )
 
 // checkEndpoint judges where a credential may be sent. Names are not resolved: what they lead to is judged when it is
@@ -56,7 +58,7 @@ func (v *Validator) private(p endpointParts) bool {
 	return slices.ContainsFunc(readings, v.closed) || localName(p.host)
 }
 
-func (v *Validator) closed(addr netip.Addr) bool { return specialAddress(addr) && !v.opened(addr) }
+func (v *Validator) closed(addr netip.Addr) bool { return special.Address(addr) && !v.opened(addr) }
 
 func (v *Validator) opened(addr netip.Addr) bool {
 	return len(v.allowNets) > 0 && allowedFrom(v.allowNets, addr)

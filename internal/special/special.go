@@ -1,13 +1,15 @@
-package keycote
+// Package special knows the addresses at which nobody's API is. The validator of the root package holds typed addresses
+// against it, and keyhttp's Guard the ones that it is about to dial.
+package special
 
 import "net/netip"
 
-// specialNetworks are the networks in which no endpoint lies unless an operator opens it: all of IANA's IPv4 and IPv6
-// special-purpose address registries (RFC 6890 and its updates, as of 2025), those blocks too that the registries call
-// globally reachable, because they are relays, translators and anycast services and none of them is somebody's API;
-// multicast; addresses that were reserved once or are not given out; and the one metadata service on a public address.
+// networks are those in which no endpoint lies unless an operator opens it: all of IANA's IPv4 and IPv6 special-purpose
+// address registries (RFC 6890 and its updates, as of 2025), those blocks too that the registries call globally
+// reachable, because they are relays, translators and anycast services and none of them is somebody's API; multicast;
+// addresses that were reserved once or are not given out; and the one metadata service on a public address.
 // The predicates of package netip know less: to them 100.64.0.1, 198.18.0.1 and 64:ff9b::a9fe:a9fe are not private.
-var specialNetworks = func() (nets []netip.Prefix) {
+var networks = func() (nets []netip.Prefix) {
 	for _, s := range []string{
 		"0.0.0.0/8",            // this network, RFC 791
 		"10.0.0.0/8",           // private use, RFC 1918
@@ -42,8 +44,14 @@ var specialNetworks = func() (nets []netip.Prefix) {
 	return nets
 }()
 
-// specialAddress reports whether addr lies in one of specialNetworks. An IPv4 address written as IPv6 is judged as IPv4;
-// what is no address is special.
-func specialAddress(addr netip.Addr) bool {
-	return !addr.IsValid() || allowedFrom(specialNetworks, addr)
+// Address reports whether addr lies in one of the networks above. An IPv4 address written as IPv6 is judged as IPv4, a
+// zone changes nothing, and what is no address is special.
+func Address(addr netip.Addr) bool {
+	addr = addr.Unmap().WithZone("") // netip would find no address with a zone in any network
+	for _, n := range networks {
+		if n.Contains(addr) {
+			return true
+		}
+	}
+	return !addr.IsValid()
 }
