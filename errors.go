@@ -1,15 +1,12 @@
 package keycote
 
 import (
-	"context"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/keycote/keycote/internal/redact"
 )
 
 // Code is a reason. It is itself an error, so that errors.Is(err, keycote.ErrNotFound) works on all that this module
@@ -145,31 +142,8 @@ func (c cause) As(target any) bool {
 	return errors.As(c.err, target)
 }
 
-// withheld is the cause of a call that host code answered with an error that holds the value itself. Of the original
-// only the context's errors are kept.
-func withheld(err error, s Secret) error {
-	if err == nil || s.IsZero() || !tells(err.Error(), s.Reveal()) {
-		return err
-	}
-	clean := errors.New("the cause is withheld: its text holds the value")
-	for _, e := range []error{context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, e) {
-			clean = errors.Join(clean, e)
-		}
-	}
-	return clean
-}
-
-// tells reports whether text holds value, as it is or as a URL, a quoted string, hex or base64 would write it: a *url.Error quotes the whole address, and so any key that was put into its query.
-func tells(text, value string) bool {
-	quoted := strconv.Quote(value)
-	forms := []string{
-		value, url.QueryEscape(value), url.PathEscape(value), quoted[1 : len(quoted)-1],
-		hex.EncodeToString([]byte(value)),
-		base64.RawStdEncoding.EncodeToString([]byte(value)), base64.RawURLEncoding.EncodeToString([]byte(value)),
-	}
-	return slices.ContainsFunc(forms, func(form string) bool { return strings.Contains(text, form) })
-}
+// withheld is the cause of a call that host code answered with an error that may hold the value itself.
+func withheld(err error, s Secret) error { return redact.Error(err, s.Reveal()) }
 
 // ValidationError holds every rule that a call broke, in field order.
 type ValidationError struct{ Violations []Violation }
