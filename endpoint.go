@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/keycote/keycote/internal/special"
 )
 
 // maxEndpoint is the most bytes of an endpoint that is kept. The address of a single request may be longer.
@@ -124,7 +126,7 @@ func (p *endpointParts) setHost(u *url.URL) Code {
 		return codeSyntax
 	}
 	p.host = strings.ToLower(host)
-	if endsInNumber(p.host) {
+	if special.Number(p.host) {
 		if addr, err := netip.ParseAddr(p.host); err == nil {
 			p.addr = addr
 		} else if len(numberReadings(p.host)) == 0 { // 256.1.1.1: no top-level domain is a number
@@ -164,17 +166,6 @@ func canonicalHost(s string) (string, bool) {
 	}
 	s = strings.ToLower(strings.TrimSuffix(s, "."))
 	return s, hostName(s)
-}
-
-// endsInNumber reports whether host is an address to programs that follow inet_aton or the WHATWG's URL standard: its
-// last label is decimal digits or 0x and hexadecimal ones. host is in lower case.
-func endsInNumber(host string) bool {
-	label := host[strings.LastIndexByte(host, '.')+1:]
-	digits := "0123456789"
-	if hex, ok := strings.CutPrefix(label, "0x"); ok {
-		label, digits = hex, "0123456789abcdef"
-	}
-	return strings.Trim(label, digits) == ""
 }
 
 // numberReadings returns every IPv4 address that some resolver takes host for: inet_aton reads 1 to 4 numbers, in

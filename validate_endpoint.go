@@ -49,27 +49,17 @@ func (v *Validator) private(p endpointParts) bool {
 		return v.closed(p.addr)
 	}
 	var readings []netip.Addr
-	if endsInNumber(p.host) { // 127.1: an address to one resolver, a name to the next
+	if special.Number(p.host) { // 127.1: an address to one resolver, a name to the next
 		readings = numberReadings(p.host)
 	}
 	if !strings.Contains(p.host, ".") {
 		return len(readings) == 0 || slices.ContainsFunc(readings, func(a netip.Addr) bool { return !v.opened(a) })
 	}
-	return slices.ContainsFunc(readings, v.closed) || localName(p.host)
+	return slices.ContainsFunc(readings, v.closed) || special.LocalName(p.host)
 }
 
 func (v *Validator) closed(addr netip.Addr) bool { return special.Address(addr) && !v.opened(addr) }
 
 func (v *Validator) opened(addr netip.Addr) bool {
 	return len(v.allowNets) > 0 && allowedFrom(v.allowNets, addr)
-}
-
-// localName reports whether host can only be a name of the machine or of the network that it is resolved in.
-func localName(host string) bool {
-	for _, domain := range [...]string{"localhost", "local", "internal", "home.arpa"} {
-		if rest, ok := strings.CutSuffix(host, domain); ok && (rest == "" || strings.HasSuffix(rest, ".")) {
-			return true
-		}
-	}
-	return false
 }

@@ -1,8 +1,11 @@
-// Package special knows the addresses at which nobody's API is. The validator of the root package holds typed addresses
-// against it, and keyhttp's Guard the ones that it is about to dial.
+// Package special knows the addresses and names at which nobody's API is. The validator of the root package holds what
+// is typed against it, and keyhttp's Guard what it is about to dial.
 package special
 
-import "net/netip"
+import (
+	"net/netip"
+	"strings"
+)
 
 // networks are those in which no endpoint lies unless an operator opens it: all of IANA's IPv4 and IPv6 special-purpose
 // address registries (RFC 6890 and its updates, as of 2025), those blocks too that the registries call globally
@@ -54,4 +57,29 @@ func Address(addr netip.Addr) bool {
 		}
 	}
 	return !addr.IsValid()
+}
+
+// LocalName reports whether host, in lower case and without a last dot, can only be a name of the machine or of the
+// network that it is resolved in.
+func LocalName(host string) bool {
+	if !strings.Contains(host, ".") {
+		return true
+	}
+	for _, domain := range [...]string{"localhost", "local", "internal", "home.arpa"} {
+		if rest, ok := strings.CutSuffix(host, domain); ok && (rest == "" || strings.HasSuffix(rest, ".")) {
+			return true
+		}
+	}
+	return false
+}
+
+// Number reports whether host, in lower case and without a last dot, is an address to programs that follow inet_aton or
+// the WHATWG's URL standard: its last label is decimal digits or 0x and hexadecimal ones.
+func Number(host string) bool {
+	label := host[strings.LastIndexByte(host, '.')+1:]
+	digits := "0123456789"
+	if hex, ok := strings.CutPrefix(label, "0x"); ok {
+		label, digits = hex, "0123456789abcdef"
+	}
+	return strings.Trim(label, digits) == ""
 }

@@ -1,0 +1,220 @@
+package keyhttp
+
+import (
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/keycote/keycote"
+	"github.com/keycote/keycote/internal/special"
+)
+
+// The codes of a [GuardError] and of a probe's violation; the catalogue has a message for each.
+const (
+	codePrivateAddress keycote.Code = "private_address"
+	codeNotAllowed     keycote.Code = "not_allowed"
+	codeScheme         keycote.Code = "scheme"
+	codeUserInfo       keycote.Code = "user_info"
+	codeSyntax         keycote.Code = "syntax"
+	codeProbeFailed    keycote.Code = "probe_failed"
+	codeKeyRefused     keycote.Code = "key_refused"
+)
+
+const (
+	fieldEndpoint = "endpoint"
+	fieldSecret   = "secret"
+)
+
+// GuardError says that a [Guard] refused, and that nothing was sent. It unwraps to a [keycote.Violation] of the
+// endpoint, so a Prober may return it as it is and [keycote.Message] says it in words. Its own text names the address
+// that was about to be dialled: it is for the operator's log, not for the person who typed the name.
+type GuardError struct {
+	Code keycote.Code // "private_address", "not_allowed" (of a port or a network), "scheme", "user_info", "syntax"
+	Host string       // as it was asked for; empty when there is none
+	Port string
+	Addr netip.Addr // that Host led to; invalid when it was refused before it was resolved
+}
+
+// Error names host, port and address.
+func (e *GuardError) Error() string {
+	s := "keyhttp: the guard refuses "
+	switch {
+	case e.Host == "":
+		s += "the address"
+	case e.Port == "":
+		s += strconv.Quote(e.Host)
+	default:
+		s += strconv.Quote(e.Host + ":" + e.Port)
+	}
+	if e.Addr.IsValid() {
+		s += " at " + e.Addr.String()
+	}
+	return s + ": " + string(e.Code)
+}
+
+// Unwrap returns the violation.
+func (e *GuardError) Unwrap() error { return keycote.Violation{Field: fieldEndpoint, Code: e.Code} }
+
+// webPorts are the two system ports (RFC 6335: below 1024) that a nil AllowPorts opens.
+var webPorts = []uint16{80, 443}
+
+// closedPorts are those from 1024 on that a nil AllowPorts leaves closed: the Fetch standard's (section "port
+// blocking"); Redis's and memcached's, which read a request line by line and act on what they understand; and Docker's
+// without TLS, which obeys anybody.
+var closedPorts = []uint16{
+	1719, 1720, 1723, 2049, 2375, 3659, 4045, 4190, 5060, 5061, 6000, 6379, 6566, 6665, 6666, 6667, 6668, 6669, 6679,
+	6697, 10080, 11211,
+}
+
+// nat64 is the prefix of RFC 6052, whose last four bytes are an IPv4 address.
+var nat64 = netip.MustParsePrefix("64:ff9b::/96")
+
+// policy is what the operator opened, put into the form that is compared.
+type policy struct {
+	nets  []netip.Prefix
+	hosts map[string]bool
+	ports []uint16 // nil: by rule
+}
+
+func newPolicy(nets []netip.Prefix, hosts []string, ports []uint16) *policy {
+	p := &policy{hosts: make(map[string]bool, len(hosts)), ports: slices.Clone(ports)}
+	for _, n := range nets {
+		if !n.IsValid() || n != n.Masked() {
+			continue
+		}
+		if n.Addr().Is4In6() { // addresses are compared unmapped
+			n = netip.PrefixFrom(n.Addr().Unmap(), n.Bits()-96)
+		}
+		p.nets = append(p.nets, n)
+	}
+	for _, h := range hosts {
+		if key, _, ok := hostKey(h); ok {
+			p.hosts[key] = true
+		}
+	}
+	return p
+}
+
+// judgeURL refuses a URL by its form.
+func judgeURL(u *url.URL) error {
+	switch {
+	case u == nil:
+		return &GuardError{Code: codeSyntax}
+	case u.Scheme != "http" && u.Scheme != "https":
+		return &GuardError{Code: codeScheme}
+	case u.User != nil: // net/http would make an Authorization header of it
+		return &GuardError{Code: codeUserInfo}
+	case u.Hostname() == "":
+		return &GuardError{Code: codeSyntax}
+	}
+	return nil
+}
+
+func portOf(u *url.URL) string {
+	switch {
+	case u.Port() != "":
+		return u.Port()
+	case u.Scheme == "http":
+		return "80"
+	}
+	return "443"
+}
+
+// judge refuses what is known to be wrong before host is resolved, and says whether the operator named it.
+func (p *policy) judge(host, port string) (opened bool, err error) {
+	key, addr, ok := hostKey(host)
+	n, numErr := strconv.ParseUint(port, 10, 16)
+	switch {
+	case !ok, numErr != nil:
+		return false, &GuardError{Code: codeSyntax, Host: host, Port: port}
+	case !p.openPort(uint16(n)):
+		return false, &GuardError{Code: codeNotAllowed, Host: host, Port: port}
+	case p.hosts[key]:
+		return true, nil
+	case addr.IsValid() && p.closed(addr):
+		return false, &GuardError{Code: codePrivateAddress, Host: host, Port: port, Addr: addr}
+	case !addr.IsValid() && special.Number(key): // 127.1: an address to one resolver, a name to the next
+		return false, &GuardError{Code: codeSyntax, Host: host, Port: port}
+	}
+	return false, nil
+}
+
+// unresolved judges a host that somebody else will resolve, so that its addresses stay unknown here.
+func (p *policy) unresolved(host, port string) error {
+	opened, err := p.judge(host, port)
+	if err != nil || opened {
+		return err
+	}
+	key, addr, _ := hostKey(host)
+	if !addr.IsValid() && special.LocalName(key) {
+		return &GuardError{Code: codePrivateAddress, Host: host, Port: port}
+	}
+	return nil
+}
+
+// control judges the address that a system call is about to connect to. It has the last word.
+func (p *policy) control(network, address, host string, opened bool) error {
+	to, err := netip.ParseAddrPort(address)
+	switch {
+	case err != nil:
+		return &GuardError{Code: codeSyntax, Host: host}
+	case network != "tcp4" && network != "tcp6":
+		return &GuardError{Code: codeNotAllowed, Host: host, Port: portString(to), Addr: to.Addr()}
+	case !p.openPort(to.Port()):
+		return &GuardError{Code: codeNotAllowed, Host: host, Port: portString(to), Addr: to.Addr()}
+	case !opened && p.closed(to.Addr()):
+		return &GuardError{Code: codePrivateAddress, Host: host, Port: portString(to), Addr: to.Addr()}
+	}
+	return nil
+}
+
+func portString(to netip.AddrPort) string { return strconv.Itoa(int(to.Port())) }
+
+func (p *policy) openPort(port uint16) bool {
+	switch {
+	case p.ports != nil:
+		return slices.Contains(p.ports, port)
+	case port < 1024:
+		return slices.Contains(webPorts, port)
+	}
+	_, closed := slices.BinarySearch(closedPorts, port)
+	return !closed
+}
+
+// closed reports whether addr is special and not opened.
+func (p *policy) closed(addr netip.Addr) bool {
+	if !special.Address(addr) {
+		return false
+	}
+	addr = addr.Unmap().WithZone("")
+	if !slices.ContainsFunc(p.nets, func(n netip.Prefix) bool { return n.Contains(addr) }) {
+		return true
+	}
+	if nat64.Contains(addr) { // an operator behind DNS64 opens all of it, and means the public ones
+		b := addr.As16()
+		return p.closed(netip.AddrFrom4([4]byte(b[12:])))
+	}
+	return false
+}
+
+// hostKey returns host as it is compared: a name in lower case without its last dot, an address unmapped and as netip
+// prints it. It refuses whatever is neither; an address with a zone means something on one machine only.
+func hostKey(host string) (key string, addr netip.Addr, ok bool) {
+	if inner, found := strings.CutPrefix(host, "["); found {
+		host = strings.TrimSuffix(inner, "]")
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Unmap().String(), addr, addr.Zone() == ""
+	}
+	key = strings.ToLower(strings.TrimSuffix(host, "."))
+	for i := range len(key) {
+		c := key[i]
+		letter := c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_'
+		if !letter && (c != '.' || i == 0 || key[i-1] == '.') {
+			return "", netip.Addr{}, false
+		}
+	}
+	return key, netip.Addr{}, key != "" && len(key) <= 253
+}
