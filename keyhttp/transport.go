@@ -1,0 +1,304 @@
+package keyhttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/keycote/keycote"
+	"github.com/keycote/keycote/internal/redact"
+)
+
+const (
+	placeholder = "{key}"
+	redacted    = "[redacted]"
+)
+
+// Transport is an [http.RoundTripper] that presents a credential, and keeps it from whoever sends the requests:
+//
+//	client := &http.Client{Transport: &keyhttp.Transport{Manager: keys, KeyID: id}}
+//
+// It asks [keycote.Manager.Use] for each request, and keeps nothing: a value that was rotated is followed within the
+// Manager's MaxStale, a credential that was revoked is refused within it. The value goes to the origin (scheme, host and
+// port) of the credential's endpoint alone. A request to any other is [keycote.ErrAddress] and never sent, and so is a
+// redirect that leads there; over plain http it goes only where the endpoint itself is http, which a Validator allows on
+// request.
+//
+// The caller's request is never changed, and is the Response's Request. The value is in no error, in no hook of
+// net/http/httptrace and in no panic that passes through here; what the endpoint answers is passed on as it is, and an
+// endpoint may repeat what it was sent.
+//
+// It is safe for concurrent use, must not be copied, and its fields must not be changed after its first use. The zero
+// Transport refuses every request.
+type Transport struct {
+	Manager *keycote.Manager // required; a tenant's view for a tenant's credential
+	KeyID   string           // required
+
+	// Header and Template say how the value is sent. "" is Authorization, with the template "Bearer {key}"; for any
+	// other header the template is "{key}". A value never goes into a URL.
+	Header   string
+	Template string
+
+	// Set attaches the value in place of Header and Template: HTTP Basic, a signature, two headers. It gets a copy of the
+	// request, and may set headers and replace the body; if it changes method, URL or Host nothing is sent.
+	Set func(*http.Request, keycote.Secret)
+
+	Route string            // for the use log: a pattern, not a path
+	Base  http.RoundTripper // sends the request, and sees the value. nil: a zero [Guard]
+
+	guard Guard // stands in for a nil Base
+}
+
+// RoundTrip sends a copy of req that carries the credential. Before anything is sent it fails with what Use fails with,
+// as a [*keycote.Error]; with [keycote.ErrAddress] also when the request's Host is another than its URL's; and with
+// [keycote.ErrInvalid] when the Transport is not well-formed, and when req has a header of its own where the value goes,
+// since one of the two credentials would be the wrong one.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	secret, err := t.use(req)
+	if err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	o := &outgoing{transport: t, req: req, secret: secret}
+	return o.send()
+}
+
+// CloseIdleConnections passes the call on; [http.Client] calls it by this name.
+func (t *Transport) CloseIdleConnections() {
+	if c, ok := t.base().(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+func (t *Transport) base() http.RoundTripper {
+	if t.Base == nil {
+		return &t.guard
+	}
+	return t.Base
+}
+
+func (t *Transport) fail(code keycote.Code, text string) error {
+	return &keycote.Error{Op: string(keycote.ActionUse), ID: t.KeyID, Code: code, Err: errors.New(text)}
+}
+
+// use opens the credential for where req goes.
+func (t *Transport) use(req *http.Request) (keycote.Secret, error) {
+	if err := t.check(); err != nil {
+		return keycote.Secret{}, err
+	}
+	origin, ok := target(req)
+	if !ok {
+		return keycote.Secret{}, t.fail(keycote.ErrAddress, "the request does not say for certain where it goes")
+	}
+	_, secret, err := t.Manager.Use(req.Context(), t.KeyID, keycote.Request{Endpoint: origin, Route: t.Route})
+	return secret, err
+}
+
+// check refuses a Transport that would send the value in another place than its owner thinks, or nowhere.
+func (t *Transport) check() error {
+	switch {
+	case t.Manager == nil || t.KeyID == "":
+		return t.fail(keycote.ErrInvalid, "a Transport needs a Manager and a KeyID")
+	case t.Set != nil && (t.Header != "" || t.Template != ""):
+		return t.fail(keycote.ErrInvalid, "a Transport has either Set or Header and Template")
+	case t.Template != "" && strings.Count(t.Template, placeholder) != 1:
+		return t.fail(keycote.ErrInvalid, "a Template holds {key} once")
+	case slices.Contains(notSent, textproto.CanonicalMIMEHeaderKey(t.Header)):
+		return t.fail(keycote.ErrInvalid, "net/http sends a value of its own for this Header")
+	}
+	return nil
+}
+
+// notSent are headers that net/http takes out of a request's Header before it sends the rest.
+var notSent = []string{"Host", "Content-Length", "Transfer-Encoding", "Trailer"}
+
+// target returns the origin that net/http will connect to, as a URL, and false where what is dialled and what is asked
+// for could differ: an Opaque part is printed in place of the host and dialled by it, and a Host header of its own makes
+// the server that has the address answer for another name.
+func target(req *http.Request) (string, bool) {
+	u := req.URL
+	if u == nil || u.Opaque != "" || u.User != nil || req.Host != "" && !strings.EqualFold(req.Host, u.Host) {
+		return "", false
+	}
+	origin := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/"}).String()
+	again, err := url.Parse(origin) // a URL that was put together by hand may hold a host that is none
+	return origin, err == nil && again.Host == u.Host && again.Scheme == u.Scheme
+}
+
+// outgoing is one request on its way, and what must not be told of it.
+type outgoing struct {
+	transport *Transport
+	req       *http.Request // the caller's
+	copy      *http.Request
+	body      *onceBody // the caller's
+	secret    keycote.Secret
+}
+
+// send attaches the value and sends the copy.
+func (o *outgoing) send() (resp *http.Response, err error) {
+	defer o.contain(&resp, &err)
+	o.copy = o.req.Clone(o.req.Context())
+	if o.req.Body != nil && o.req.Body != http.NoBody {
+		o.body = &onceBody{ReadCloser: o.req.Body}
+		o.copy.Body = o.body
+	}
+	if o.copy.Header == nil {
+		o.copy.Header = make(http.Header)
+	}
+	if err := o.attach(); err != nil {
+		o.closeBodies()
+		return nil, err
+	}
+	o.copy = o.copy.WithContext(hideHeaders(o.req.Context(), o.added()))
+	resp, err = o.transport.base().RoundTrip(o.copy)
+	switch {
+	case err != nil && resp != nil && resp.Body != nil:
+		err = errors.Join(err, resp.Body.Close())
+	case err == nil && resp == nil:
+		err = errors.New("keyhttp: Base returned neither a response nor an error")
+	}
+	if err != nil {
+		return nil, redact.Error(err, o.values()...)
+	}
+	resp.Request = o.req
+	return resp, nil
+}
+
+// attach puts the value where it belongs.
+func (o *outgoing) attach() error {
+	t := o.transport
+	if t.Set != nil {
+		t.Set(o.copy, o.secret)
+		if o.copy.URL == nil || *o.copy.URL != *o.req.URL || o.copy.Host != o.req.Host || o.copy.Method != o.req.Method {
+			return t.fail(keycote.ErrAddress, "Set has changed where the request goes")
+		}
+	} else {
+		header, template := t.Header, t.Template
+		if header == "" {
+			header = "Authorization"
+		}
+		if template == "" {
+			template = placeholder
+			if t.Header == "" || strings.EqualFold(header, "Authorization") {
+				template = "Bearer " + placeholder
+			}
+		}
+		if o.has(header) {
+			return t.fail(keycote.ErrInvalid, "the request has a header of its own where the credential goes")
+		}
+		o.copy.Header.Set(header, strings.Replace(template, placeholder, o.secret.Reveal(), 1))
+	}
+	if slices.ContainsFunc(o.added(), o.has) {
+		return t.fail(keycote.ErrInvalid, "the request has a header of its own where the credential goes")
+	}
+	return nil
+}
+
+// added returns the headers that came of the value.
+func (o *outgoing) added() (names []string) {
+	for name, values := range o.copy.Header {
+		if !slices.Equal(o.req.Header[name], values) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// has reports whether the caller's request has the header, in whatever case it was written into the map.
+func (o *outgoing) has(name string) bool {
+	for own := range o.req.Header {
+		if strings.EqualFold(own, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// values returns everything that must not be told: the value, and each header made of it that is long enough to tell.
+func (o *outgoing) values() []string {
+	list := []string{o.secret.Reveal()}
+	for _, name := range o.added() {
+		for _, v := range o.copy.Header[name] {
+			if len(v) >= 8 {
+				list = append(list, v)
+			}
+		}
+	}
+	return list
+}
+
+// closeBodies closes the caller's body, and the one that Set may have put into its place.
+func (o *outgoing) closeBodies() {
+	if o.body != nil {
+		_ = o.body.Close()
+	}
+	if o.copy.Body != nil && o.copy.Body != io.ReadCloser(o.body) {
+		_ = o.copy.Body.Close()
+	}
+}
+
+// onceBody is a body that Base, Set and the Transport itself may all close.
+type onceBody struct {
+	io.ReadCloser
+	once sync.Once
+	err  error
+}
+
+func (b *onceBody) Close() error {
+	b.once.Do(func() { b.err = b.ReadCloser.Close() })
+	return b.err
+}
+
+// contain lets a panic of Set or Base go on, unless its text holds the value: then it becomes an error without it.
+func (o *outgoing) contain(resp **http.Response, err *error) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	o.closeBodies()
+	text := fmt.Sprintf("%v %+v", p, p)
+	if !slices.ContainsFunc(o.values(), func(v string) bool { return redact.Tells(text, v) }) {
+		panic(p) //house:allow panic it is the panic of a host's own code, and goes on as it came
+	}
+	*resp, *err = nil, fmt.Errorf("keyhttp: a panic is withheld: its text holds the value (%T)", p)
+}
+
+// hideHeaders returns ctx with the hook that is told each header as it is written, if there is one, told "[redacted]" for
+// those named. httptrace only ever adds hooks to those that are there, so the trace itself is replaced.
+func hideHeaders(ctx context.Context, names []string) context.Context {
+	trace := httptrace.ContextClientTrace(ctx)
+	if trace == nil || trace.WroteHeaderField == nil {
+		return ctx
+	}
+	hiding := *trace
+	hiding.WroteHeaderField = func(key string, values []string) {
+		if slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, key) }) {
+			values = []string{redacted}
+		}
+		trace.WroteHeaderField(key, values)
+	}
+	return tracedContext{ctx, &hiding}
+}
+
+// tracedContext is a context with another trace.
+type tracedContext struct {
+	context.Context
+	trace *httptrace.ClientTrace
+}
+
+// Value knows the trace by its type, because its key is httptrace's own.
+func (c tracedContext) Value(key any) any {
+	v := c.Context.Value(key)
+	if _, ok := v.(*httptrace.ClientTrace); ok {
+		return c.trace
+	}
+	return v
+}

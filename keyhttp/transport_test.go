@@ -1,0 +1,518 @@
+package keyhttp
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/http/httputil"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/keycote/keycote"
+	"github.com/keycote/keycote/keytest"
+)
+
+const key = "Sn0w-on-the-line-88"
+
+// add keeps key for endpoint.
+func add(t *testing.T, env *keytest.Env, endpoint string) (id string) {
+	t.Helper()
+	k, err := env.Manager.Add(t.Context(), keycote.AddParams{
+		Name: "it", Endpoint: endpoint, Secret: keycote.NewSecret(key),
+	})
+	require.NoError(t, err)
+	return k.ID
+}
+
+// world is a Manager with one credential, and the endpoint that it is for.
+func world(t *testing.T, h http.HandlerFunc) (*keytest.Env, *Transport, string) {
+	t.Helper()
+	server, roots := newServer(t, h)
+	env := keytest.New(t, nil)
+	return env, &Transport{
+		Manager: env.Manager, KeyID: add(t, env, server.URL+"/v1"),
+		Base: &Guard{AllowNets: loopback, RootCAs: roots},
+	}, server.URL
+}
+
+func TestTransport(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		set   func(*Transport)
+		wants map[string]string
+	}{
+		{"bearer", func(*Transport) {}, map[string]string{"Authorization": "Bearer " + key}},
+		{"another scheme", func(t *Transport) { t.Template = "Token token={key}" },
+			map[string]string{"Authorization": "Token token=" + key}},
+		{"a header", func(t *Transport) { t.Header = "x-api-key" }, map[string]string{"X-Api-Key": key, "Authorization": ""}},
+		{"the header by name", func(t *Transport) { t.Header = "authorization" },
+			map[string]string{"Authorization": "Bearer " + key}},
+		{"a header's template", func(t *Transport) { t.Header, t.Template = "X-Key", "v1:{key}:" },
+			map[string]string{"X-Key": "v1:" + key + ":"}},
+		{"a function", func(t *Transport) {
+			t.Set = func(r *http.Request, s keycote.Secret) {
+				r.SetBasicAuth("shop", s.Reveal())
+				r.Header.Set("X-Version", "2")
+			}
+		}, map[string]string{"X-Version": "2", "Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte("shop:"+key))}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var got atomic.Pointer[http.Request]
+			_, transport, base := world(t, func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				w.Header().Set("Body", string(body))
+				got.Store(r)
+			})
+			tt.set(transport)
+			req, err := http.NewRequestWithContext(t.Context(), "POST", base+"/v1/charges?page=2", strings.NewReader("the body"))
+			require.NoError(t, err)
+			req.Header.Set("Accept", "text/plain")
+			before := req.Header.Clone()
+			resp, err := transport.RoundTrip(req)
+			require.NoError(t, err)
+			defer resp.Body.Close()
+			require.Equal(t, before, req.Header, "the caller's request is never changed")
+			require.Same(t, req, resp.Request)
+			require.Equal(t, "the body", resp.Header.Get("Body"))
+			for name, value := range tt.wants {
+				require.Equal(t, value, got.Load().Header.Get(name))
+			}
+			require.Equal(t, "text/plain", got.Load().Header.Get("Accept"))
+			require.NotContains(t, got.Load().RequestURI, key)
+		})
+	}
+}
+
+// TestTransportRefuses: nothing of this reaches the wire, and the body is closed all the same.
+func TestTransportRefuses(t *testing.T) {
+	t.Parallel()
+	never := roundTrip(func(*http.Request) (*http.Response, error) {
+		t.Error("it was sent")
+		return nil, io.ErrUnexpectedEOF
+	})
+	for _, tt := range []struct {
+		name string
+		edit func(*Transport, *http.Request)
+		code keycote.Code
+	}{
+		{"another host", func(_ *Transport, r *http.Request) { r.URL.Host, r.Host = "evil.example", "" }, keycote.ErrAddress},
+		{"a host below", func(_ *Transport, r *http.Request) { r.URL.Host, r.Host = "a.api.example.com", "" }, keycote.ErrAddress},
+		{"a host that begins alike", func(_ *Transport, r *http.Request) {
+			r.URL.Host, r.Host = "api.example.com.evil.example", ""
+		}, keycote.ErrAddress},
+		{"another port", func(_ *Transport, r *http.Request) { r.URL.Host, r.Host = "api.example.com:8443", "" }, keycote.ErrAddress},
+		{"in clear", func(_ *Transport, r *http.Request) { r.URL.Scheme = "http" }, keycote.ErrAddress},
+		{"in clear on the same port", func(_ *Transport, r *http.Request) {
+			r.URL.Scheme, r.URL.Host, r.Host = "http", "api.example.com:443", ""
+		}, keycote.ErrAddress},
+		{"another scheme", func(_ *Transport, r *http.Request) { r.URL.Scheme = "ftp" }, keycote.ErrAddress},
+		{"a user", func(_ *Transport, r *http.Request) { r.URL.User = url.User("a") }, keycote.ErrAddress},
+		{"an opaque address", func(_ *Transport, r *http.Request) {
+			r.URL.Host, r.URL.Opaque, r.Host = "evil.example", "//api.example.com/v1", ""
+		}, keycote.ErrAddress},
+		{"a path in the host", func(_ *Transport, r *http.Request) { r.URL.Host, r.Host = "api.example.com/@evil.example", "" }, keycote.ErrAddress},
+		{"a user in the host", func(_ *Transport, r *http.Request) { r.URL.Host, r.Host = "api.example.com@evil.example", "" }, keycote.ErrAddress},
+		{"a query in the host", func(_ *Transport, r *http.Request) { r.URL.Host, r.Host = "evil.example?.api.example.com", "" }, keycote.ErrAddress},
+		{"no host", func(_ *Transport, r *http.Request) { r.URL.Host, r.Host = "", "" }, keycote.ErrAddress},
+		{"no URL", func(_ *Transport, r *http.Request) { r.URL = nil }, keycote.ErrAddress},
+		{"another Host header", func(_ *Transport, r *http.Request) { r.Host = "evil.example" }, keycote.ErrAddress},
+		{"a header of its own", func(_ *Transport, r *http.Request) { r.Header.Set("Authorization", "Bearer mine") }, keycote.ErrInvalid},
+		{"a header of its own in lower case", func(_ *Transport, r *http.Request) {
+			r.Header["authorization"] = []string{"Bearer mine"}
+		}, keycote.ErrInvalid},
+		{"an empty header of its own", func(t *Transport, r *http.Request) {
+			t.Header = "X-Api-Key"
+			r.Header["X-Api-Key"] = nil
+		}, keycote.ErrInvalid},
+		{"a header of its own, Set", func(t *Transport, r *http.Request) {
+			t.Set = func(r *http.Request, s keycote.Secret) { r.Header.Set("X-Key", s.Reveal()) }
+			r.Header.Set("X-Key", "mine")
+		}, keycote.ErrInvalid},
+		{"a header of its own, added to by Set", func(t *Transport, r *http.Request) {
+			t.Set = func(r *http.Request, s keycote.Secret) { r.Header.Add("X-Key", s.Reveal()) }
+			r.Header.Set("X-Key", "mine")
+		}, keycote.ErrInvalid},
+		{"Set writes into the query", func(t *Transport, _ *http.Request) {
+			t.Set = func(r *http.Request, s keycote.Secret) { r.URL.RawQuery = "key=" + s.Reveal() }
+		}, keycote.ErrAddress},
+		{"Set writes into the path", func(t *Transport, _ *http.Request) {
+			t.Set = func(r *http.Request, s keycote.Secret) { r.URL = r.URL.JoinPath(s.Reveal()) }
+		}, keycote.ErrAddress},
+		{"Set takes the URL away", func(t *Transport, _ *http.Request) {
+			t.Set = func(r *http.Request, _ keycote.Secret) { r.URL = nil }
+		}, keycote.ErrAddress},
+		{"Set changes the Host", func(t *Transport, _ *http.Request) {
+			t.Set = func(r *http.Request, _ keycote.Secret) { r.Host = "evil.example" }
+		}, keycote.ErrAddress},
+		{"Set changes the method", func(t *Transport, _ *http.Request) {
+			t.Set = func(r *http.Request, _ keycote.Secret) { r.Method = "DELETE" }
+		}, keycote.ErrAddress},
+		{"Set and a Header", func(t *Transport, _ *http.Request) {
+			t.Header, t.Set = "X-Key", func(*http.Request, keycote.Secret) {}
+		}, keycote.ErrInvalid},
+		{"a template without the key", func(t *Transport, _ *http.Request) { t.Template = "Bearer" }, keycote.ErrInvalid},
+		{"a template with two", func(t *Transport, _ *http.Request) { t.Template = "{key}{key}" }, keycote.ErrInvalid},
+		{"a header that is not sent", func(t *Transport, _ *http.Request) { t.Header = "host" }, keycote.ErrInvalid},
+		{"no Manager", func(t *Transport, _ *http.Request) { t.Manager = nil }, keycote.ErrInvalid},
+		{"no key", func(t *Transport, _ *http.Request) { t.KeyID = "" }, keycote.ErrInvalid},
+		{"another tenant's key", func(t *Transport, _ *http.Request) { t.Manager = t.Manager.Tenant("other") }, keycote.ErrNotFound},
+		{"an unknown key", func(t *Transport, _ *http.Request) { t.KeyID = "key_unknown" }, keycote.ErrNotFound},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			env := keytest.New(t, nil)
+			transport := &Transport{Manager: env.Manager, KeyID: add(t, env, "https://api.example.com/v1"), Base: never}
+			var closed atomic.Int64
+			req, err := http.NewRequestWithContext(t.Context(), "POST", "https://api.example.com/v1", onClose(func() { closed.Add(1) }))
+			require.NoError(t, err)
+			tt.edit(transport, req)
+			_, err = transport.RoundTrip(req)
+			require.Equal(t, tt.code, keycote.CodeOf(err), "%v", err)
+			require.NotContains(t, fmt.Sprintf("%+v", err), key)
+			require.EqualValues(t, 1, closed.Load())
+		})
+	}
+}
+
+// TestTransportOrigin: what is the same origin in other words is allowed, and plain http where the endpoint is http.
+func TestTransportOrigin(t *testing.T) {
+	t.Parallel()
+	for endpoint, targets := range map[string][]string{
+		"https://api.example.com/v1": {"https://api.example.com", "https://API.example.com:443/other?x#y"},
+		"http://127.0.0.1:8080":      {"http://127.0.0.1:8080/v1"},
+	} {
+		env := keytest.New(t, nil)
+		sent := 0
+		transport := &Transport{Manager: env.Manager, KeyID: add(t, env, endpoint), Base: roundTrip(
+			func(r *http.Request) (*http.Response, error) {
+				sent++
+				require.Equal(t, "Bearer "+key, r.Header.Get("Authorization"))
+				return &http.Response{StatusCode: 204, Body: http.NoBody}, nil
+			})}
+		for _, target := range targets {
+			_, err := get(t, transport, target)
+			require.NoError(t, err, target)
+		}
+		require.Equal(t, len(targets), sent)
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestTransportRedirect: within the origin a redirect is another request with the key; out of it none is sent.
+func TestTransportRedirect(t *testing.T) {
+	t.Parallel()
+	var strays, calls atomic.Int64
+	other, otherRoots := newServer(t, func(http.ResponseWriter, *http.Request) { strays.Add(1) })
+	clear := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { strays.Add(1) }))
+	t.Cleanup(clear.Close)
+	_, transport, base := world(t, func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		require.Equal(t, []string{"Bearer " + key}, r.Header["Authorization"])
+		switch r.URL.Path {
+		case "/inside":
+			http.Redirect(w, r, "/end", http.StatusPermanentRedirect)
+		case "/outside":
+			http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+		case "/clear":
+			http.Redirect(w, r, clear.URL, http.StatusFound)
+		case "/user":
+			http.Redirect(w, r, "https://a:b@"+r.Host+"/end", http.StatusFound)
+		}
+	})
+	roots := transport.Base.(*Guard).RootCAs
+	roots.AddCert(other.Certificate())
+	require.NotNil(t, otherRoots)
+	resp, err := get(t, transport, base+"/inside")
+	require.NoError(t, err)
+	require.Equal(t, "/end", resp.Request.URL.Path)
+	require.Empty(t, resp.Request.Header["Authorization"])
+	for i, path := range []string{"/outside", "/clear", "/user"} {
+		_, err = get(t, transport, base+path)
+		require.ErrorIs(t, err, keycote.ErrAddress, path)
+		require.EqualValues(t, 3+i, calls.Load())
+	}
+	require.Zero(t, strays.Load())
+}
+
+// TestTransportLife: the value is asked for anew each time.
+func TestTransportLife(t *testing.T) {
+	t.Parallel()
+	env := keytest.New(t, &keycote.Options{MaxStale: time.Minute})
+	var got string
+	transport := &Transport{Manager: env.Manager, KeyID: add(t, env, "https://api.example.com"), Route: "GET /v1/{id}",
+		Base: roundTrip(func(r *http.Request) (*http.Response, error) {
+			got = r.Header.Get("Authorization")
+			return &http.Response{StatusCode: 204, Body: http.NoBody}, nil
+		})}
+	call := func() error {
+		got = ""
+		_, err := get(t, transport, "https://api.example.com/v1/7")
+		return err
+	}
+	require.NoError(t, call())
+	require.Equal(t, "Bearer "+key, got)
+	_, _, err := env.Manager.Rotate(t.Context(), transport.KeyID, keycote.RotateParams{Secret: keycote.NewSecret("Thaw-in-the-line-99")})
+	require.NoError(t, err)
+	require.NoError(t, call())
+	require.Equal(t, "Bearer Thaw-in-the-line-99", got)
+	_, err = env.Manager.Disable(t.Context(), transport.KeyID, "")
+	require.NoError(t, err)
+	require.ErrorIs(t, call(), keycote.ErrDisabled)
+	require.Empty(t, got)
+	_, err = env.Manager.Enable(t.Context(), transport.KeyID, "")
+	require.NoError(t, err)
+	require.NoError(t, call())
+	_, err = env.Manager.Revoke(t.Context(), transport.KeyID, "")
+	require.NoError(t, err)
+	require.ErrorIs(t, call(), keycote.ErrRevoked)
+	require.Empty(t, got)
+	require.NoError(t, env.Manager.Flush(t.Context()))
+	rows, err := env.Store.Usage(t.Context(), keycote.UsageQuery{KeyID: transport.KeyID, Limit: 100})
+	require.NoError(t, err)
+	require.NotEmpty(t, rows)
+	for _, row := range rows {
+		require.Equal(t, "GET /v1/{id}", row.Route)
+	}
+}
+
+// TestTransportGuards: a nil Base reaches nothing private, whatever the Validator let pass.
+func TestTransportGuards(t *testing.T) {
+	t.Parallel()
+	env := keytest.New(t, nil)
+	transport := &Transport{Manager: env.Manager, KeyID: add(t, env, "https://127.0.0.1:8443")}
+	_, err := get(t, transport, "https://127.0.0.1:8443")
+	require.ErrorIs(t, err, codePrivateAddress)
+	transport.CloseIdleConnections()
+	(&Transport{Base: roundTrip(nil)}).CloseIdleConnections()
+	_, err = get(t, &Transport{}, "https://example.com")
+	require.ErrorIs(t, err, keycote.ErrInvalid)
+}
+
+// TestTransportTellsNobody looks for the value in everything that a caller can lay hands on.
+func TestTransportTellsNobody(t *testing.T) {
+	t.Parallel()
+	basic := func(r *http.Request, s keycote.Secret) { r.SetBasicAuth("shop", s.Reveal()) }
+	panics := func(p any) http.RoundTripper {
+		return roundTrip(func(*http.Request) (*http.Response, error) { panic(p) })
+	}
+	fails := func(f func(r *http.Request) error) http.RoundTripper {
+		return roundTrip(func(r *http.Request) (*http.Response, error) { return nil, f(r) })
+	}
+	for _, tt := range []struct {
+		name  string
+		set   func(*http.Request, keycote.Secret)
+		base  http.RoundTripper
+		is    error
+		panic bool
+	}{
+		{name: "an error with the value", base: fails(func(*http.Request) error { return errors.New(key) })},
+		{name: "an error with the request", base: fails(func(r *http.Request) error { return fmt.Errorf("%+v", r) })},
+		{name: "an error with the value in hex", base: fails(func(*http.Request) error { return fmt.Errorf("%x", key) })},
+		{name: "an error with a header that is made of it", set: basic, base: fails(func(r *http.Request) error {
+			return fmt.Errorf("sent %v", r.Header)
+		})},
+		{name: "an error with an address", base: fails(func(*http.Request) error {
+			return &url.Error{Op: "Get", URL: "https://x/?" + url.Values{"k": {key}}.Encode(), Err: context.DeadlineExceeded}
+		}), is: context.DeadlineExceeded},
+		{name: "an innocent error", base: fails(func(*http.Request) error { return io.ErrUnexpectedEOF }), is: io.ErrUnexpectedEOF},
+		{name: "an error with a response", base: roundTrip(func(*http.Request) (*http.Response, error) {
+			return &http.Response{Body: io.NopCloser(strings.NewReader(key))}, io.ErrUnexpectedEOF
+		}), is: io.ErrUnexpectedEOF},
+		{name: "neither", base: roundTrip(func(*http.Request) (*http.Response, error) { return nil, nil })},
+		{name: "a panic with the value", base: panics("sent " + key)},
+		{name: "a panic with an error", base: panics(errors.New(key))},
+		{name: "a panic with a struct", base: panics(struct{ v string }{key})},
+		{name: "Set panics", set: func(_ *http.Request, s keycote.Secret) { panic(s.Reveal()) }, base: panics("")},
+		{name: "Set panics with a header", set: func(r *http.Request, s keycote.Secret) {
+			basic(r, s)
+			panic(r.Header)
+		}, base: panics("")},
+		{name: "an innocent panic", base: panics("a bug"), panic: true},
+		{name: "no such address", base: &Guard{}, is: codePrivateAddress},
+		{name: "nobody listens", base: &Guard{AllowNets: loopback}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			env := keytest.New(t, nil)
+			transport := &Transport{Manager: env.Manager, KeyID: add(t, env, "https://127.0.0.1:1025"), Set: tt.set, Base: tt.base}
+			var closed atomic.Bool
+			req, err := http.NewRequestWithContext(t.Context(), "POST", "https://127.0.0.1:1025", onClose(func() { closed.Store(true) }))
+			require.NoError(t, err)
+			if tt.panic {
+				require.PanicsWithValue(t, "a bug", func() { _, _ = transport.RoundTrip(req) })
+				require.True(t, closed.Load())
+				return
+			}
+			resp, err := transport.RoundTrip(req)
+			require.Error(t, err)
+			require.Nil(t, resp)
+			if tt.is != nil {
+				require.ErrorIs(t, err, tt.is)
+			}
+			for e := err; e != nil; e = errors.Unwrap(e) {
+				silent(t, fmt.Sprintf("%v %+v %#v", e, e, e))
+			}
+			silent(t, fmt.Sprintf("%+v", req.Header))
+		})
+	}
+}
+
+// silent holds that text tells neither the value nor the header that HTTP Basic makes of it.
+func silent(t *testing.T, text string) {
+	t.Helper()
+	for _, v := range []string{key, fmt.Sprintf("%x", key), base64.StdEncoding.EncodeToString([]byte("shop:" + key))} {
+		require.NotContains(t, text, v)
+	}
+}
+
+// TestTransportTrace: hooks of net/http/httptrace see each header but the value's; dumps see none.
+func TestTransportTrace(t *testing.T) {
+	t.Parallel()
+	for _, http2 := range []bool{true, false} {
+		t.Run(fmt.Sprintf("HTTP/2 %t", http2), func(t *testing.T) {
+			t.Parallel()
+			_, transport, base := world(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Proto", r.Proto)
+				w.Header().Set("Right", fmt.Sprint(r.Header.Get("Authorization") == "Bearer "+key))
+			})
+			if !http2 {
+				guard := transport.Base.(*Guard).ready()
+				guard.direct.Protocols = new(http.Protocols)
+				guard.direct.Protocols.SetHTTP1(true)
+			}
+			var mu sync.Mutex
+			fields := map[string][]string{}
+			connected, wrote := 0, 0
+			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+				WroteHeaderField: func(k string, v []string) {
+					mu.Lock()
+					defer mu.Unlock()
+					fields[http.CanonicalHeaderKey(k)] = v
+				},
+				GotConn:      func(httptrace.GotConnInfo) { connected++ },
+				WroteRequest: func(httptrace.WroteRequestInfo) { wrote++ },
+			})
+			ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{}) // one around the other
+			req, err := http.NewRequestWithContext(ctx, "GET", base+"/v1", nil)
+			require.NoError(t, err)
+			req.Header.Set("X-Mine", "visible")
+			resp, err := (&http.Client{Transport: transport}).Do(req)
+			require.NoError(t, err)
+			defer resp.Body.Close()
+			require.Equal(t, "true", resp.Header.Get("Right"))
+			require.Equal(t, http2, resp.Header.Get("Proto") == "HTTP/2.0")
+			mu.Lock()
+			seen := maps.Clone(fields)
+			mu.Unlock() // the dumps below call the hooks as well
+			require.Equal(t, []string{"[redacted]"}, seen["Authorization"])
+			require.Equal(t, []string{"visible"}, seen["X-Mine"])
+			require.Equal(t, []int{1, 1}, []int{connected, wrote})
+			silent(t, fmt.Sprint(seen))
+			for _, r := range []*http.Request{req, resp.Request} {
+				dump, err := httputil.DumpRequestOut(r, true)
+				require.NoError(t, err)
+				silent(t, string(dump))
+				dump, err = httputil.DumpRequest(r, true)
+				require.NoError(t, err)
+				silent(t, string(dump))
+			}
+			dump, err := httputil.DumpResponse(resp, true)
+			require.NoError(t, err)
+			silent(t, string(dump))
+			silent(t, fmt.Sprintf("%+v %#v", resp, *resp.Request))
+		})
+	}
+}
+
+// TestTransportTLS: a certificate that does not hold is an error without the value, and nothing was said before it.
+func TestTransportTLS(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int64
+	env, transport, base := world(t, func(http.ResponseWriter, *http.Request) { calls.Add(1) })
+	transport = &Transport{Manager: env.Manager, KeyID: transport.KeyID, Base: &Guard{AllowNets: loopback, RootCAs: x509.NewCertPool()}}
+	_, err := get(t, transport, base)
+	var unknown x509.UnknownAuthorityError
+	require.ErrorAs(t, err, &unknown)
+	silent(t, fmt.Sprintf("%+v %#v", err, err))
+	require.Zero(t, calls.Load())
+}
+
+// TestTransportBody: what Set makes of a body is sent, and a refusal closes it.
+func TestTransportBody(t *testing.T) {
+	t.Parallel()
+	var got atomic.Pointer[string]
+	_, transport, base := world(t, func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		s := string(body)
+		got.Store(&s)
+	})
+	transport.Set = func(r *http.Request, s keycote.Secret) {
+		body, _ := io.ReadAll(r.Body)
+		_ = r.Body.Close()
+		signed := append(body, ", signed"...)
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(signed)), int64(len(signed))
+		r.Header.Set("X-Signature", s.Reveal())
+	}
+	resp, err := (&http.Client{Transport: transport}).Post(base+"/v1", "text/plain", strings.NewReader("the body"))
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, "the body, signed", *got.Load())
+}
+
+// TestTransportConcurrent is for the race detector.
+func TestTransportConcurrent(t *testing.T) {
+	t.Parallel()
+	_, transport, base := world(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer "+key {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	})
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			resp, err := get(t, transport, base+"/v1")
+			if err != nil || resp.StatusCode != http.StatusOK {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestTransportDoors shows the three doors together: the validator's, the guard's and the origin's.
+func TestTransportDoors(t *testing.T) {
+	t.Parallel()
+	server, roots := newServer(t, func(http.ResponseWriter, *http.Request) {})
+	nets := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	env := keytest.New(t, &keycote.Options{Validator: keycote.NewValidator(&keycote.ValidatorOptions{AllowNets: nets})})
+	id := add(t, env, server.URL)
+	client := func(g *Guard) *http.Client {
+		g.RootCAs = roots
+		return &http.Client{Transport: &Transport{Manager: env.Manager, KeyID: id, Base: g}}
+	}
+	_, err := client(&Guard{}).Get(server.URL)
+	require.ErrorIs(t, err, codePrivateAddress)
+	resp, err := client(&Guard{AllowNets: nets}).Get(server.URL)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+}
