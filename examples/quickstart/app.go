@@ -18,15 +18,16 @@ import (
 	_ "modernc.org/sqlite" // a driver in pure Go: no C compiler is needed
 
 	"github.com/keycote/keycote"
+	"github.com/keycote/keycote/keyhttp"
 	"github.com/keycote/keycote/sqlstore"
 )
 
 // app is what the handlers share.
 type app struct {
-	db     *sql.DB
-	keys   *keycote.Manager
-	client *http.Client // for outbound calls
-	log    *slog.Logger
+	db    *sql.DB
+	keys  *keycote.Manager
+	guard *keyhttp.Guard // for outbound calls
+	log   *slog.Logger
 }
 
 // start opens everything, prints the commands and serves until ctx ends.
@@ -59,7 +60,7 @@ func start(
 	if err := ensureAdmin(ctx, keys, f.admin); err != nil {
 		return fmt.Errorf("the administrator's key cannot be made: %w", err)
 	}
-	a := &app{db: db, keys: keys, client: newClient(echo.cert.Leaf, echo.listener.Addr().String()), log: log}
+	a := &app{db: db, keys: keys, guard: newGuard(echo.cert.Leaf, echo.listener.Addr()), log: log}
 	if err := printCommands(stdout, listener.Addr().String(), echo.url(), f); err != nil {
 		return err
 	}

@@ -2,17 +2,16 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"time"
+	"net/netip"
 
 	"github.com/keycote/keycote"
+	"github.com/keycote/keycote/keyhttp"
 )
 
 // errUpstream says that somebody else's endpoint could not be called. What it answered is never shown: an endpoint that
@@ -27,8 +26,7 @@ type answer struct {
 	Authorized bool   `json:"authorized"`
 }
 
-// call presents a credential to its own endpoint. Use is told where the value goes, and hands it out for that origin
-// alone; it is in the request's header, and nowhere else.
+// call presents a credential to its own endpoint. The key is put on a copy of the request, and shown to nobody here.
 func (a *app) call(ctx context.Context, id string) (answer, error) {
 	key, err := a.keys.Get(ctx, id)
 	if err != nil {
@@ -38,47 +36,43 @@ func (a *app) call(ctx context.Context, id string) (answer, error) {
 	if err != nil {
 		return answer{}, fmt.Errorf("%w: %w", errUpstream, err)
 	}
-	grant, secret, err := a.keys.Use(ctx, id, keycote.Request{Endpoint: req.URL.String(), Route: "call " + req.URL.Host})
-	if err != nil {
-		return answer{}, err
+	client := &http.Client{
+		Transport: &keyhttp.Transport{Manager: a.keys, KeyID: id, Base: a.guard, Route: "call " + req.URL.Host},
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return errors.New("it answered with a redirect, which is not followed")
+		},
 	}
-	req.Header.Set("Authorization", "Bearer "+secret.Reveal())
-	resp, err := a.client.Do(req)
-	if err != nil {
+	resp, err := client.Do(req)
+	var refused *keycote.Error
+	switch {
+	case errors.As(err, &refused):
+		return answer{}, refused
+	case err != nil:
 		return answer{}, fmt.Errorf("%w: %w", errUpstream, err)
 	}
 	defer resp.Body.Close()
-	out := answer{KeyID: grant.KeyID, Version: grant.Version, Status: resp.StatusCode}
+	out := answer{KeyID: key.ID, Version: key.Versions[len(key.Versions)-1].Number, Status: resp.StatusCode}
 	var reply struct {
 		Authorized bool `json:"authorized"`
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&reply); err != nil {
+	if err := json.NewDecoder(resp.Body).Decode(&reply); err != nil {
 		return answer{}, fmt.Errorf("%w: its answer is not JSON", errUpstream)
 	}
 	out.Authorized = reply.Authorized
 	return out, nil
 }
 
-// newClient makes the client for outbound calls. It trusts one certificate, dials one address, asks no proxy, and
-// follows no redirect: a key must not go where somebody else's answer sends it. An application that calls the wide
-// world leaves trust to the system and needs a dialer that refuses private addresses after the name is resolved.
-func newClient(trusted *x509.Certificate, addr string) *http.Client {
+// newGuard makes what stands between the application and the addresses that people type. It opens loopback for the port
+// of the echo endpoint alone, and trusts that endpoint's certificate alone. An application that calls the wide world
+// leaves trust to the system and begins with &keyhttp.Guard{}.
+func newGuard(trusted *x509.Certificate, echo net.Addr) *keyhttp.Guard {
+	at := echo.(*net.TCPAddr).AddrPort()
 	roots := x509.NewCertPool()
 	roots.AddCert(trusted)
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
-	return &http.Client{
-		Timeout: 10 * time.Second,
-		CheckRedirect: func(*http.Request, []*http.Request) error {
-			return errors.New("it answered with a redirect, which is not followed")
-		},
-		Transport: &http.Transport{
-			TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13},
-			DialContext: func(ctx context.Context, network, to string) (net.Conn, error) {
-				if to != addr {
-					return nil, errors.New("the quickstart calls its own echo endpoint only")
-				}
-				return dialer.DialContext(ctx, network, to)
-			},
-		},
+	return &keyhttp.Guard{
+		AllowNets:  []netip.Prefix{netip.PrefixFrom(at.Addr(), at.Addr().BitLen())},
+		AllowPorts: []uint16{at.Port()},
+		RootCAs:    roots,
+		MaxBody:    1 << 16,
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -94,7 +95,7 @@ func TestOutboundCall(t *testing.T) {
 				trusted = made.Leaf
 			}
 			a := newApp(t)
-			a.client = newClient(trusted, server.Listener.Addr().String())
+			a.guard = newGuard(trusted, server.Listener.Addr())
 			ctx := keycote.WithActor(t.Context(), keycote.Actor{ID: "test", Roles: []string{"admin"}})
 			key, err := a.keys.Add(ctx, keycote.AddParams{
 				Name: "it", Endpoint: server.URL, Secret: keycote.NewSecret(outboundKey),
@@ -117,18 +118,24 @@ func TestOutboundCall(t *testing.T) {
 	}
 }
 
-// TestOneAddress shows that the client dials nothing but what it was made for, whatever a credential says.
+// TestOneAddress shows that nothing private but the echo endpoint is dialled, whatever a credential says.
 func TestOneAddress(t *testing.T) {
 	t.Parallel()
 	var strays atomic.Int64
 	other := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { strays.Add(1) }))
 	t.Cleanup(other.Close)
-	client := newClient(other.Certificate(), "127.0.0.1:1")
-	req, err := http.NewRequestWithContext(t.Context(), "GET", other.URL, nil)
-	require.NoError(t, err)
-	_, err = client.Do(req)
-	require.ErrorContains(t, err, "its own echo endpoint only")
-	require.Zero(t, strays.Load())
+	at := other.Listener.Addr().(*net.TCPAddr)
+	for code, echo := range map[keycote.Code]*net.TCPAddr{
+		"not_allowed":     {IP: at.IP, Port: at.Port - 1},
+		"private_address": {IP: net.IPv4(127, 0, 0, 2), Port: at.Port},
+	} {
+		guard := newGuard(other.Certificate(), echo)
+		req, err := http.NewRequestWithContext(t.Context(), "GET", other.URL, nil)
+		require.NoError(t, err)
+		_, err = (&http.Client{Transport: guard}).Do(req)
+		require.ErrorIs(t, err, code)
+		require.Zero(t, strays.Load())
+	}
 }
 
 // TestUnavailable shows that a database that is away is not taken for a key that is wrong.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/keycote/keycote"
+	"github.com/keycote/keycote/keyhttp"
 )
 
 // keep keeps what a person typed in: an endpoint and a key for it.
@@ -18,16 +19,8 @@ func keep(ctx context.Context, keys *keycote.Manager, endpoint, key string) (id 
 	return k.ID, nil
 }
 
-// call sends a request with the credential. Another origin than its endpoint's is refused before the key is opened.
-func call(ctx context.Context, keys *keycote.Manager, client *http.Client, id, url string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	_, secret, err := keys.Use(ctx, id, keycote.Request{Endpoint: req.URL.String()})
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Authorization", "Bearer "+secret.Reveal())
-	return client.Do(req) // a client that follows no redirect: the key was meant for this address
+// client returns a client whose requests carry the credential. To another origin than its endpoint's nothing is sent, a
+// redirect included, and guard dials no private address that the operator has not opened: &keyhttp.Guard{} dials none.
+func client(keys *keycote.Manager, id string, guard *keyhttp.Guard) *http.Client {
+	return &http.Client{Transport: &keyhttp.Transport{Manager: keys, KeyID: id, Base: guard}}
 }

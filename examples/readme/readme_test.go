@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 	req "github.com/stretchr/testify/require"
 
 	"github.com/keycote/keycote"
+	"github.com/keycote/keycote/keyhttp"
 	"github.com/keycote/keycote/keytest"
 )
 
@@ -107,12 +109,18 @@ func TestCredential(t *testing.T) {
 	})})
 	id, err := keep(t.Context(), env.Manager, server.URL, key)
 	req.NoError(t, err)
-	resp, err := call(t.Context(), env.Manager, server.Client(), id, server.URL+"/v1/charges")
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	nets := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	c := client(env.Manager, id, &keyhttp.Guard{AllowNets: nets, RootCAs: roots})
+	resp, err := c.Get(server.URL + "/v1/charges")
 	req.NoError(t, err)
 	req.NoError(t, resp.Body.Close())
 	req.Equal(t, http.StatusOK, resp.StatusCode)
-	_, err = call(t.Context(), env.Manager, server.Client(), id, "https://elsewhere.example/v1/charges")
+	_, err = c.Get("https://elsewhere.example/v1/charges")
 	req.ErrorIs(t, err, keycote.ErrAddress)
+	_, err = client(env.Manager, id, nil).Get(server.URL)
+	req.ErrorIs(t, err, keycote.Code("private_address"))
 	_, err = keep(t.Context(), env.Manager, "https://10.0.0.1", "no")
 	req.ErrorIs(t, err, keycote.ErrInvalid)
 }
