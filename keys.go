@@ -72,8 +72,12 @@ type Options struct {
 	Limiter       Limiter
 	LimitFailOpen bool
 
-	// Prober tries an endpoint before a credential is kept for it. nil: none is tried.
+	// Prober tries an endpoint before a credential is kept for it. nil: none is tried. See keyhttp.PingPong.
 	Prober Prober
+
+	// Inspect looks at a credential's endpoint for Diagnose, step by step and without its value: what the name leads to,
+	// whether a connection comes about, what TLS and HTTP say. nil: nothing is looked at. See keyhttp.Inspect.
+	Inspect func(ctx context.Context, endpoint string) []Check
 }
 
 // Prober tries an endpoint with a value. Its error is a Violation, or means that the probe could not be made.

@@ -36,14 +36,14 @@ var messageParams = map[string][]string{
 var diagnosisWords = map[string]string{
 	"area":   "format permission network log keeping",
 	"status": "ok warning failed skipped",
-	"check": "rules strength age state authorized scopes networks name addresses guard tcp tls http probe successes " +
-		"refusals alerts open seal keyring",
-	"finding": "ok may bound_networks resolved connected certificate_ok answered probe_ok used no_refusals opens " +
+	"check": "rules strength age state authorized scopes networks name guard tcp tls http probe successes " +
+		"refusals open seal keyring",
+	"finding": "ok may any_network bound_networks resolved connected certificate_ok answered probe_ok used no_refusals opens " +
 		"seal_holds not_checked " + adviceCodes,
 	"advice": adviceCodes,
 }
 
-const adviceCodes = "rules_broken weak old never_rotated not_active expires_soon may_not no_scopes any_network " +
+const adviceCodes = "rules_broken weak old never_rotated not_active expires_soon may_not no_scopes opens_retired " +
 	"no_such_host refused_address no_connection certificate_soon certificate_bad no_tls refused_key server_error " +
 	"no_answer probe_failed never_used refusals does_not_open seal_broken keyring_age kek_unavailable shredded " +
 	"could_not_check"

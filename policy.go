@@ -84,6 +84,8 @@ const (
 	ActionDelete  Action = "delete"
 	ActionRead    Action = "read"   // Get, List and Page
 	ActionEvents  Action = "events" // Events
+
+	ActionDiagnose Action = "diagnose" // Diagnose; of ByRole's roles, an admin's alone
 )
 
 const (

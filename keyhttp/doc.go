@@ -21,8 +21,9 @@
 //
 // # Outbound
 //
-// Transport is an http.RoundTripper that presents a credential to its own endpoint, and to no other, without handing it
-// to the program that makes the call. Guard is the dialer beneath it for addresses that people type in: what leads to a
+// [Transport] is an http.RoundTripper that presents a credential to its own endpoint, and to no other, without handing it
+// to the program that makes the call. [Guard] is the dialer beneath it for addresses that people type in: what leads to a
 // private or otherwise special address is refused once the name is resolved, on the address that would be dialled. The
-// probes try an endpoint before a credential is kept for it.
+// probes [Reachable] and [PingPong] try an endpoint before a credential is kept for it, and [Inspect] looks at one for
+// [keycote.Manager.Diagnose].
 package keyhttp

@@ -14,8 +14,8 @@ import (
 	"github.com/keycote/keycote/memstore"
 )
 
-// exampleKeys is a Manager with one access key, that may read orders.
-func exampleKeys() (keys *keycote.Manager, token string) {
+// exampleManager is a Manager in memory.
+func exampleManager(opts *keycote.Options) *keycote.Manager {
 	dir, err := os.MkdirTemp("", "keyhttp")
 	if err != nil {
 		log.Fatal(err)
@@ -25,10 +25,16 @@ func exampleKeys() (keys *keycote.Manager, token string) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	keys, err = keycote.New(context.Background(), memstore.New(), kek, nil)
+	keys, err := keycote.New(context.Background(), memstore.New(), kek, opts)
 	if err != nil {
 		log.Fatal(err)
 	}
+	return keys
+}
+
+// exampleKeys is a Manager with one access key, that may read orders.
+func exampleKeys() (keys *keycote.Manager, token string) {
+	keys = exampleManager(nil)
 	_, secret, err := keys.Issue(context.Background(), keycote.IssueParams{
 		Name: "ci", App: "shop", Scopes: []string{"orders:read"},
 	})

@@ -30,14 +30,17 @@ type Env struct {
 	Store   keycote.Store    // that Manager works on, empty at first; for a test that breaks it
 
 	t          testing.TB
+	store      keycote.Store // below Store, and never broken
+	faults     faults
 	authorized bool
 	issued     atomic.Int64
 }
 
 // New makes a Manager on an empty store of its own. What is nil or zero in opts means what it means to [keycote.New],
-// but for two fields: a nil Now is a [Clock] that stands at the present until the test moves it, and a nil Validator
-// also takes endpoints in clear and on loopback, so that a credential can be added for an httptest.Server. A Now that
-// is set goes on to be asked, and the Clock adds to it. opts may be nil, and is not modified.
+// but for four fields: a nil Now is a [Clock] that stands at the present until the test moves it; a nil Validator also
+// takes endpoints in clear and on loopback, so that a credential can be added for an httptest.Server; a nil Inspect and a
+// nil Prober find every endpoint well, but for the faults of [Env.Break]. A Now that is set goes on to be asked, and the
+// Clock adds to it. opts may be nil, and is not modified.
 //
 // It fails the test at once when the Manager cannot be made. At the end of the test it flushes the Manager, and fails
 // the test if that fails.
@@ -47,8 +50,15 @@ func New(t testing.TB, opts *keycote.Options) *Env {
 	if opts != nil {
 		o = *opts
 	}
-	env := &Env{t: t, Clock: newClock(o.Now), Store: memstore.New(), authorized: o.Authorize != nil}
+	env := &Env{t: t, Clock: newClock(o.Now), store: memstore.New(), authorized: o.Authorize != nil}
+	env.Store = &store{env.store, &env.faults}
 	o.Now = env.Clock.Now
+	if o.Inspect == nil {
+		o.Inspect = env.faults.inspect
+	}
+	if o.Prober == nil {
+		o.Prober = env.faults.probe
+	}
 	if o.Validator == nil {
 		o.Validator = keycote.NewValidator(&keycote.ValidatorOptions{
 			AllowHTTP:  true,
@@ -56,15 +66,16 @@ func New(t testing.TB, opts *keycote.Options) *Env {
 			AllowNets:  []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 		})
 	}
-	kek, err := newKEK()
+	k, err := newKEK()
 	if err != nil {
 		t.Fatalf("keytest: %v", err)
 	}
-	if env.Manager, err = keycote.New(t.Context(), env.Store, kek, &o); err != nil {
+	if env.Manager, err = keycote.New(t.Context(), env.Store, &kek{k, &env.faults}, &o); err != nil {
 		t.Fatalf("keytest: %v", err)
 	}
 	ctx := context.WithoutCancel(t.Context()) // which has ended when the clean-up begins
 	t.Cleanup(func() {
+		env.Mend()
 		if err := env.Manager.Flush(ctx); err != nil {
 			t.Errorf("keytest: %v", err)
 		}
