@@ -216,5 +216,5 @@ func hostKey(host string) (key string, addr netip.Addr, ok bool) {
 			return "", netip.Addr{}, false
 		}
 	}
-	return key, netip.Addr{}, key != "" && len(key) <= 253
+	return key, netip.Addr{}, key != "" && !strings.HasSuffix(key, ".") && len(key) <= 253
 }

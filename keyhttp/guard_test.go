@@ -147,6 +147,7 @@ func TestGuardURLs(t *testing.T) {
 		{"a name that is none", "https://exa$mple.com/", codeSyntax},
 		{"an empty label", "https://example..com/", codeSyntax},
 		{"a dot", "https://./", codeSyntax},
+		{"two dots at the end", "https://example.com../", codeSyntax},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -493,7 +494,8 @@ func TestGuardProxy(t *testing.T) {
 	}
 	for host, code := range map[string]keycote.Code{
 		"169.254.169.254": codePrivateAddress, "localhost": codePrivateAddress, "redis": codePrivateAddress,
-		"metadata.google.internal": codePrivateAddress, "127.1": codeSyntax, "example.com:22": codeNotAllowed,
+		"metadata.google.internal": codePrivateAddress, "localhost..": codeSyntax, "127.1": codeSyntax,
+		"example.com:22": codeNotAllowed,
 	} {
 		_, err := get(t, g, "http://"+host+"/")
 		require.ErrorIs(t, err, code, host)
