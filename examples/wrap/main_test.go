@@ -1,0 +1,12 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/keycote/keycote/examples/internal/demotest"
+)
+
+func TestRoutes(t *testing.T) {
+	t.Parallel()
+	demotest.HTTP(t, routes)
+}
