@@ -48,6 +48,8 @@ type cache struct {
 	stale   time.Duration
 	start   time.Time // origin of the monotonic clock
 	ownTime bool      // the host's clock is the machine's
+	now     func() time.Time
+	lag     time.Duration // of a replica that is asked; 0: there is none
 	uses    *useLog
 	seed    maphash.Seed
 	shards  [cacheShards]cacheShard
@@ -62,6 +64,7 @@ type cache struct {
 	byRecord map[uint64]*entry // by a hash of recordKey; the first of a list
 	terms    map[string]*terms
 	flights  map[cacheKey]*flight
+	news     news
 
 	leaseMu sync.RWMutex
 	leases  map[recordKey]*lease
@@ -83,13 +86,13 @@ type cacheShard struct {
 	_      [24]byte // a shard has a line of the processor's cache to itself
 }
 
-func (c *cache) init(opts *Options, uses *useLog) {
+func (c *cache) init(opts *Options, now func() time.Time, lag time.Duration, uses *useLog) {
 	size := opts.CacheSize
 	if size == 0 {
 		size = defaultCacheSize
 	}
 	c.stale, c.start, c.ownTime, c.uses, c.seed = opts.MaxStale, systemClock(), opts.Now == nil, uses, maphash.MakeSeed()
-	c.size = size
+	c.size, c.now, c.lag = size, now, lag
 	c.perMiss = max(size/cacheShards/missShare, 1)
 	c.reset()
 }
@@ -98,6 +101,7 @@ func (c *cache) init(opts *Options, uses *useLog) {
 func (c *cache) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.noteAll()
 	c.epoch.Add(1)
 	c.entries, c.byRecord, c.terms = 0, map[uint64]*entry{}, map[string]*terms{}
 	c.leaseMu.Lock()
@@ -126,18 +130,24 @@ const wallGrain = int64(10 * time.Millisecond)
 // stamp reads both clocks. When the wall clock went back by a second, everything is dropped: what was read before cannot
 // be dated.
 func (c *cache) stamp(now time.Time) stamp {
-	s := stamp{wall: now.UnixNano()}
-	if c.ownTime {
-		s.mono = int64(now.Sub(c.start)) // a look at the clock costs as much as the lookup
-	} else {
-		s.mono = int64(sinceStart(c.start))
-	}
+	s := c.clocks(now)
 	last := c.wall.Load()
 	switch {
 	case s.wall > last+wallGrain:
 		c.wall.CompareAndSwap(last, s.wall)
 	case last-s.wall >= int64(time.Second)-wallGrain && c.wall.CompareAndSwap(last, s.wall):
 		c.reset()
+	}
+	return s
+}
+
+// clocks reads both clocks, and does not look whether one was set.
+func (c *cache) clocks(now time.Time) stamp {
+	s := stamp{wall: now.UnixNano()}
+	if c.ownTime {
+		s.mono = int64(now.Sub(c.start)) // a look at the clock costs as much as the lookup
+	} else {
+		s.mono = int64(sinceStart(c.start))
 	}
 	return s
 }
@@ -272,6 +282,7 @@ func (c *cache) evict(r recordKey) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.note(r) // before the epoch: a read that begins in between has to see one of them
 	c.epoch.Add(1)
 	h := c.hash(r)
 	for e := c.byRecord[h]; e != nil; {

@@ -281,7 +281,7 @@ func (c *change) findRequest(p creation) (*record, error) {
 	}
 	actor, _ := ActorFrom(c.ctx)
 	list := c.digests(digestRequest, requestMessage(c.tenant, c.action, actor.ID, p.requestID))
-	rec, _, err := c.lookup(c.ctx, list)
+	rec, _, err := c.lookup(c.ctx, c.store.Lookup, list)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil, nil

@@ -35,6 +35,7 @@ type shared struct {
 	uses  useLog
 	marks marks
 
+	replica   replica
 	limiter   *localLimiter
 	unlimited unlimited
 }
@@ -91,7 +92,7 @@ const defaultPrefix = "kc"
 // tenant's view.
 //
 // It fails with [ErrInvalid] on options that make no sense (a malformed Prefix, two KEKs of one id, a negative
-// duration); with [ErrKEK] when the KEK does not open what is there, and the error names the KEK found and the one
+// duration, a MaxStale that is not more than the lag of the store's [Replicated]); with [ErrKEK] when the KEK does not open what is there, and the error names the KEK found and the one
 // given; with [ErrTampered] on a store that has lost its keyrings; with [ErrUnavailable] when the store cannot be asked.
 func New(ctx context.Context, store Store, kek KEK, opts *Options) (*Manager, error) {
 	if opts == nil {
@@ -99,6 +100,9 @@ func New(ctx context.Context, store Store, kek KEK, opts *Options) (*Manager, er
 	}
 	s := &shared{main: store, lanes: newLanes(), opts: *opts, valid: opts.Validator, log: opts.Logger, now: opts.Now}
 	if err := s.opts.check(store, kek); err != nil {
+		return nil, &Error{Op: opNew, Code: ErrInvalid, Err: err}
+	}
+	if err := s.replica.init(store, opts.MaxStale); err != nil {
 		return nil, &Error{Op: opNew, Code: ErrInvalid, Err: err}
 	}
 	if s.opts.Prefix == "" {
@@ -116,7 +120,7 @@ func New(ctx context.Context, store Store, kek KEK, opts *Options) (*Manager, er
 	s.rings = newRings(keks{kek, opts.Retired, opts.Recovery}, s.now, s.log)
 	s.uses.start(s.now())
 	s.limiter = newLocalLimiter(s.now)
-	s.cache.init(&s.opts, &s.uses)
+	s.cache.init(&s.opts, s.now, s.replica.lag, &s.uses)
 	if err := s.rings.start(ctx, store); err != nil {
 		return nil, wrapError(ctx, opNew, "", err)
 	}

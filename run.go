@@ -128,7 +128,7 @@ func (m *Manager) follow(ctx context.Context, position string) string {
 			case c.ID != "":
 				m.cache.evict(recordKey{c.Tenant, c.ID})
 			case c.Space == spaceKeyring:
-				m.cache.epoch.Add(1) // first: who read before this vouches for nothing
+				m.cache.changedAll() // first: who read before this vouches for nothing
 				m.rings.tenants.drop(c.Tenant)
 				m.rings.checked.Store(0)
 			}

@@ -96,6 +96,19 @@ type Notifier interface {
 	Notify(ctx context.Context, wake func()) error
 }
 
+// Replicated is what a Store MAY be besides: one with a read-only copy of itself. With MaxStale, and never without it,
+// [Manager.Verify] may ask the copy for what it does not have cached, and dates what it reads there lag before the read
+// was sent: MaxStale bounds the two together, and must be more than lag, or [New] fails with [ErrInvalid]. The Store
+// itself is asked when the copy has no such key, fails or takes more than a second (then for ten seconds), answers with
+// two records, with one that is older than what is known, or with a version whose first use has to be written down; and
+// for a key that this process has changed, or heard a change of, within lag. For as long the Store alone is asked after
+// New, and whenever changes may have been missed. So the next call sees a change of the same process. Everything but Verify reads the Store itself, and so does a view of [Manager.In].
+type Replicated interface {
+	// Replica returns the copy's Lookup, by the contract of Store's, and what it may lag behind: it MUST show all that
+	// was committed more than lag before it was called. A nil lookup: there is no copy. It is called once, by New.
+	Replica() (lookup func(ctx context.Context, digests [][]byte) (Record, error), lag time.Duration)
+}
+
 // Record is a key as a Store keeps it. Body is what counts: a versioned encoding of everything that decides anything,
 // under Seal. The rest is copied out of Body to be found by, so a Store never has to learn a new field of Key.
 //

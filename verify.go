@@ -161,6 +161,12 @@ func (m *Manager) answer(ctx context.Context, value string, now time.Time) (foun
 // must be written down is not published: each of its verifications has to see to that.
 func (m *Manager) fill(ctx context.Context, k cacheKey, f *flight, list []digest, known stamp) (found, error) {
 	defer m.cache.land(k, f)
+	if got, ok := m.findCopy(ctx, &k, list, known); ok {
+		f.known = known.before(m.replica.lag)
+		f.entry = m.cache.newEntry(k, f.known, got.rec, got.at)
+		m.cache.put(f.entry, f.epoch)
+		return f.entry.found(), nil
+	}
 	f.known = known
 	got, err := m.find(ctx, list)
 	for again := true; err == nil && got.revision < m.cache.revision(&k, recordKey{got.tenant, got.id}); again = false {
@@ -225,6 +231,10 @@ func (m *Manager) digestsOf(ctx context.Context, value string) ([]digest, error)
 
 // find asks the store, once, whose value has these digests.
 func (m *Manager) find(ctx context.Context, list []digest) (found, error) {
+	return m.findIn(ctx, m.store.Lookup, list)
+}
+
+func (m *Manager) findIn(ctx context.Context, look lookup, list []digest) (found, error) {
 	if m.tx == nil { // a transaction may hold the connection that those in the lane wait for
 		lane := m.lanes.of(list[0].kind)
 		select {
@@ -234,7 +244,7 @@ func (m *Manager) find(ctx context.Context, list []digest) (found, error) {
 		}
 		defer func() { <-lane }()
 	}
-	rec, at, err := m.lookup(ctx, list)
+	rec, at, err := m.lookup(ctx, look, list)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		if list[0].kind == digestToken {
@@ -288,15 +298,15 @@ func presentable(value string) bool {
 	return true
 }
 
-// lookup asks the store once for all of list, and returns the record with the version that holds one of them: of the
+// lookup asks once, by look, for all of list, and returns the record with the version that holds one of them: of the
 // same kind and under the same index key, or somebody has pointed the digest at another record. A digest of a RequestID
 // belongs to the record itself; at is then the current version.
-func (m *Manager) lookup(ctx context.Context, list []digest) (rec *record, at int, err error) {
+func (m *Manager) lookup(ctx context.Context, look lookup, list []digest) (rec *record, at int, err error) {
 	sums := make([][]byte, len(list))
 	for i := range list {
 		sums[i] = list[i].sum[:]
 	}
-	raw, err := m.store.Lookup(ctx, sums)
+	raw, err := look(ctx, sums)
 	if err != nil {
 		err = storeAnswer(err)
 		if errors.Is(err, errLost) {

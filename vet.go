@@ -79,7 +79,7 @@ func (c *change) taken(d *Draft, wrong []Violation) (found []Violation, foreign 
 		}
 	}
 	if value := d.Secret.Reveal(); d.Kind == KindAccess && value != "" && !slices.ContainsFunc(wrong, is("secret")) {
-		rec, _, err := c.lookup(c.ctx, c.digests(digestChosen, chosenMessage(c.tenant, value)))
+		rec, _, err := c.lookup(c.ctx, c.store.Lookup, c.digests(digestChosen, chosenMessage(c.tenant, value)))
 		switch {
 		case errors.Is(err, ErrNotFound):
 		case err == nil, CodeOf(err) == ErrTampered: // taken all the same, and what is wrong with it is not the caller's

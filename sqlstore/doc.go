@@ -121,6 +121,29 @@
 //   - Commits that notify wait for each other in one database, the host's own among them. Keycote's changes do that
 //     anyway.
 //
+// # A replica
+//
+// A Manager with MaxStale may read what it has not cached from a read-only copy of the database:
+//
+//	store, err = store.WithReplica(ctx, replica, 10*time.Second)
+//	...
+//	keys, err := keycote.New(ctx, store, kek, &keycote.Options{MaxStale: 30*time.Second})
+//
+// MaxStale goes on bounding how long a revoked key may be honoured, the replica's lag included; what is asked of the
+// primary all the same stands at [keycote.Replicated]. A listener can be given before or after. The lag is the host's
+// promise, and nothing here measures it: a replica that lags more than that honours a revoked key that much longer, so
+// watch it, and take the replica away, its connections included, before the promise is broken:
+//
+//   - PostgreSQL, on the replica: now() - pg_last_xact_replay_timestamp(), which grows on an idle primary as well unless
+//     something is written there regularly; on the primary replay_lag in pg_stat_replication. Mind
+//     max_standby_streaming_delay, which lets a long query on the replica hold replay up for 30 s by default.
+//   - MySQL and MariaDB, on the replica: Seconds_Behind_Source (Seconds_Behind_Master) of SHOW REPLICA STATUS. It is
+//     NULL when replication has stopped, and says little while the link to the primary is down: a row with the time,
+//     written each second, tells the truth, and does so on every database.
+//
+// A schema is migrated on the primary alone; WithReplica fails until the replica has it. A host that wants to start
+// while its replica is away goes on with the Store that it has.
+//
 // # Tables
 //
 // [Migrate] brings the schema up to date: tables whose names begin with "keycote_", or with what [Dialect.WithPrefix]

@@ -16,6 +16,8 @@ type Store struct {
 	d    *dialect
 	turn chan struct{} // held by the one writer of this Store, where there is room for one only
 
+	replica replica // of WithReplica
+
 	tx     *sql.Tx // of a view
 	broken bool    // of a view, under turn: half a Batch may stand in tx
 
@@ -78,6 +80,9 @@ func (s *Store) Close() error {
 		if stmt != nil {
 			errs = append(errs, stmt.Close())
 		}
+	}
+	if s.replica.store != nil {
+		errs = append(errs, s.replica.store.Close())
 	}
 	return errors.Join(errs...)
 }
