@@ -32,7 +32,7 @@ const (
 var printed = []any{
 	keycote.Secret{}, keycote.AddParams{}, keycote.IssueParams{}, keycote.RotateParams{}, keycote.Patch{}, keycote.Draft{},
 	keycote.Manager{}, keycote.Options{}, keycote.Validator{}, keycote.ValidatorOptions{}, keycote.Actor{},
-	keycote.Key{}, keycote.Version{}, keycote.Limit{}, keycote.LimitState{}, keycote.Filter{}, keycote.Page{}, keycote.Request{},
+	keycote.Key{}, keycote.Version{}, keycote.Limit{}, keycote.LimitState{}, keycote.Diagnosis{}, keycote.Check{}, keycote.Filter{}, keycote.Page{}, keycote.Request{},
 	keycote.Grant{}, keycote.Error{}, keycote.Violation{}, keycote.ValidationError{},
 	keycote.Event{}, keycote.FieldChange{}, keycote.EventFilter{},
 	keycote.Record{}, keycote.Query{}, keycote.Item{}, keycote.ItemQuery{}, keycote.EventRecord{}, keycote.EventQuery{},
