@@ -16,16 +16,19 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/keycote/keycote/sqlstore"
 )
 
 // roleEnv makes the test binary a process of another kind: a test starts itself once more to have a second writer.
 const roleEnv = "KEYCOTE_DBTEST_ROLE"
 
-// suites is what was run and passed, by database.
+// suites is what was run and passed, by database, and what was measured.
 var suites = struct {
 	sync.Mutex
-	on map[string][]string
+	on      map[string][]string
+	figures []string
 }{on: map[string][]string{}}
 
 // ran notes that a suite has passed on a database.
@@ -36,6 +39,16 @@ func ran(t *testing.T, database, suite string) {
 	suites.Lock()
 	defer suites.Unlock()
 	suites.on[database] = append(suites.on[database], suite)
+}
+
+// measured notes a figure, to be printed with the last lines of a run.
+func measured(t *testing.T, database, format string, args ...any) {
+	t.Helper()
+	line := fmt.Sprintf(format, args...)
+	t.Log(line)
+	suites.Lock()
+	defer suites.Unlock()
+	suites.figures = append(suites.figures, database+": "+line)
 }
 
 func TestMain(m *testing.M) {
@@ -87,6 +100,10 @@ func run(m *testing.M) (code int) {
 		slices.Sort(on)
 		fmt.Printf("dbtest: %s: %s\n", database, strings.Join(slices.Compact(on), ", "))
 	}
+	slices.Sort(suites.figures)
+	for _, line := range suites.figures {
+		fmt.Println("dbtest: " + line)
+	}
 	for _, line := range missing {
 		fmt.Println("dbtest: " + line.text)
 		if line.fault {
@@ -99,6 +116,11 @@ func run(m *testing.M) (code int) {
 // runRole is the main function of a child: the role, the store's place and the child's name stand in the environment.
 func runRole(role string) error {
 	ctx := context.Background()
+	if role == "ask" { // its connections are cut, of which the driver writes to the standard error
+		if err := mysql.SetLogger(&mysql.NopLogger{}); err != nil {
+			return err
+		}
+	}
 	db, err := sql.Open(os.Getenv("KEYCOTE_DBTEST_DRIVER"), os.Getenv("KEYCOTE_DBTEST_DSN"))
 	if err != nil {
 		return err
@@ -113,6 +135,8 @@ func runRole(role string) error {
 	}
 	name := os.Getenv("KEYCOTE_DBTEST_NAME")
 	switch role {
+	case "ask":
+		return answerAsked(ctx, store)
 	case "contend":
 		return contend(ctx, store, name)
 	case "die":

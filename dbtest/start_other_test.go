@@ -5,6 +5,8 @@ package dbtest
 import (
 	"context"
 	"errors"
+	"os"
+	"time"
 )
 
 func start(context.Context, string) (*server, error) {
@@ -14,3 +16,9 @@ func start(context.Context, string) (*server, error) {
 func install(context.Context, string) error {
 	return errors.New("nothing is installed unless as root on Debian")
 }
+
+// monotonic is the wall clock, for want of a better one that processes share.
+func monotonic() (time.Duration, error) { return time.Duration(time.Now().UnixNano()), nil }
+
+func pause(*os.Process) error  { return errors.New("a process is paused on Unix only") }
+func resume(*os.Process) error { return errors.New("a process is paused on Unix only") }
