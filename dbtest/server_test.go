@@ -23,6 +23,11 @@ type server struct {
 	address  string // host and port, or the directory or file of the socket
 	user     string
 	stop     func() // ends what was started for this run; nil for a server that was there
+
+	// Of what was started for this run: crash kills it as it is, gone waits until the last of its processes has noticed,
+	// and restart does that and starts it again on what it had written.
+	crash, gone func() error
+	restart     func(ctx context.Context) error
 }
 
 // kinds are the servers that this package knows, each with how it is reached.
@@ -145,20 +150,26 @@ func find(ctx context.Context, kind string) (*server, error) {
 		}
 		why = append(why, fmt.Errorf("at %s as %s: %w", s.address, s.user, err))
 	}
-	s, err := start(ctx, kind)
-	if errors.Is(err, exec.ErrNotFound) {
-		why = append(why, err)
-		installing.Lock() // apt-get does one thing at a time
-		err = install(ctx, kind)
-		installing.Unlock()
-		if err == nil {
-			s, err = start(ctx, kind)
-		}
-	}
+	s, err := startOrInstall(ctx, kind)
 	if err != nil {
 		return nil, errors.Join(append(why, err)...)
 	}
 	return s, nil
+}
+
+// startOrInstall starts a server of our own, from programs that are installed, or have to be.
+func startOrInstall(ctx context.Context, kind string) (*server, error) {
+	s, err := start(ctx, kind)
+	if !errors.Is(err, exec.ErrNotFound) {
+		return s, err
+	}
+	installing.Lock() // apt-get does one thing at a time
+	failed := install(ctx, kind)
+	installing.Unlock()
+	if failed != nil {
+		return nil, errors.Join(err, failed)
+	}
+	return start(ctx, kind)
 }
 
 var installing sync.Mutex

@@ -14,12 +14,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
 
 // A server of our own listens on a socket in its directory and nowhere else: there is no port to be taken, and nobody
-// on the network who could come in. It writes nothing through to the disk, which no test here takes away.
+// on the network who could come in. What it has committed lies with the operating system, and not necessarily on the
+// disk: a test here may kill a server, and none takes the machine away.
 
 // patience is how long a server may take to answer for the first time.
 const patience = 90 * time.Second
@@ -69,10 +72,19 @@ func launch(ctx context.Context, kind, dir string) (*server, error) {
 			return nil, err
 		}
 		serve = append(serve, "--no-defaults", "--datadir="+data, "--socket="+s.address, "--pid-file="+filepath.Join(dir, "pid"),
-			"--skip-networking", "--innodb-flush-log-at-trx-commit=0", "--sync-binlog=0")
+			"--skip-networking", "--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0")
 	}
 	if out, err := command(ctx, as, dir, make).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%s: %w: %s", make[0], err, out)
+	}
+	s.restart = func(ctx context.Context) error {
+		if err := s.gone(); err != nil {
+			return err
+		}
+		database := s.database
+		err := s.serve(ctx, as, dir, signal, serve)
+		s.database = database // it has made another one, to see whether it may
+		return err
 	}
 	if err := s.serve(ctx, as, dir, signal, serve); err != nil {
 		return nil, err
@@ -98,9 +110,10 @@ func mysqlPrograms(data string) (make, serve []string, err error) {
 }
 
 // serve runs a server under a shell that ends it, and removes dir, when this process is gone, however it went: it then
-// reads the end of its input. serve waits until the server answers.
+// reads the end of its input. A directory with a file "keep" in it stays. serve waits until the server answers.
 func (s *server) serve(ctx context.Context, as *syscall.Credential, dir, signal string, args []string) error {
-	const script = `dir=$1 signal=$2; shift 2; "$@" & read -r _; kill -s "$signal" $!; wait $!; rm -rf -- "$dir"`
+	const script = `dir=$1 signal=$2; shift 2; "$@" & echo $! >"$dir/server"; read -r _; kill -s "$signal" $!; wait $!
+		[ -e "$dir/keep" ] || rm -rf -- "$dir"`
 	cmd := command(ctx, as, dir, append([]string{"/bin/sh", "-c", script, "sh", dir, signal}, args...))
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
@@ -115,6 +128,26 @@ func (s *server) serve(ctx context.Context, as *syscall.Credential, dir, signal 
 		_ = alive.Close()
 		_ = cmd.Wait()
 		_ = os.RemoveAll(dir)
+	}
+	s.crash = func() error {
+		text, err := os.ReadFile(filepath.Join(dir, "server"))
+		if err != nil {
+			return err
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil {
+			return err
+		}
+		keep := filepath.Join(dir, "keep")
+		if err := os.WriteFile(keep, nil, 0o600); err != nil {
+			return err
+		}
+		s.gone = sync.OnceValue(func() error {
+			_ = alive.Close()
+			_ = cmd.Wait() // the shell says that there was nothing left to end
+			return os.Remove(keep)
+		})
+		return syscall.Kill(pid, syscall.SIGKILL)
 	}
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		err := s.claim(ctx)
