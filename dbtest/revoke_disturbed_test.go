@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// disturbed is how many keys come to their end in each of the tests with something in the way.
-const disturbed = 8 * ways
+// disturbed is how many keys are revoked in each of the tests with something in the way.
+const disturbed = 8 * untilUsed
 
 // later returns once a time has passed for another process, which no clock of the test's can spare it.
 func later(wait time.Duration) { <-time.After(wait) }
