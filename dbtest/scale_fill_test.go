@@ -17,14 +17,15 @@ import (
 const (
 	scaleTenants = 1000
 	scaleYear    = 360 * 24 * time.Hour // over which the keys were made, evenly
-	scaleBatch   = 1000                 // rows of a statement: 14 parameters each, of the 32,766 that SQLite takes
+	scaleBatch   = 1000                 // keys of a transaction
+	scaleRows    = 100                  // of a statement: modernc's SQLite looks for each parameter among all others
 )
 
 // scaleNow is when the last key has been made, and all questions are asked.
 var scaleNow = epoch.Add(scaleYear)
 
-// scaleKey is what the generator decides of its key number i. Each tenant has the keys i, i + 1,000, and so on; n is the
-// key's place there, and each attribute goes by another divisor of it.
+// scaleKey is what the generator decides of its key number i. Each tenant has every thousandth key; n says which of the
+// tenant's it is, and each attribute goes by another divisor of it.
 type scaleKey struct {
 	i, n int
 	made time.Time
@@ -65,7 +66,7 @@ func (k scaleKey) touchedAt() time.Time {
 
 // filler is a Store for a Manager that issues a great many keys: the records and events are what the Manager has made
 // and sealed, but they are written a thousand at a time, by one statement for each table, and make no changes in the
-// feed. Nobody else may use the store meanwhile. Not safe for concurrent use.
+// feed. Nobody else may use the store meanwhile. It is not safe for concurrent use.
 type filler struct {
 	*sqlstore.Store
 	db    *sql.DB
@@ -88,7 +89,8 @@ func (f *filler) Items(ctx context.Context, q keycote.ItemQuery) ([]keycote.Item
 }
 
 var scaleColumns = map[string]string{
-	"records": "tenant, id, kind, name, app, owner, state, search, created_at, expires_at, rotated_at, revision, body, seal",
+	"records": "tenant, id, kind, name, app, owner, state, search, " +
+		"created_at, expires_at, rotated_at, revision, body, seal",
 	"digests": "digest, tenant, id, place",
 	"labels":  "tenant, id, label, value",
 	"totals":  "tenant, id, version, n, first_at, last_at",
@@ -134,7 +136,7 @@ func (f *filler) flush(ctx context.Context) error {
 	defer func() { _ = tx.Rollback() }()
 	for table, rows := range f.rows {
 		for len(rows) > 0 {
-			part := rows[:min(len(rows), scaleBatch)]
+			part := rows[:min(len(rows), scaleRows)]
 			rows = rows[len(part):]
 			var b strings.Builder
 			b.WriteString("INSERT INTO keycote_" + table + " (" + scaleColumns[table] + ") VALUES ")
@@ -169,7 +171,8 @@ func fillScale(t *testing.T, store *sqlstore.Store, db *sql.DB, here place, keys
 	require.NoError(t, err)
 	_, err = keycote.New(ctx, store, kek, &keycote.Options{Now: func() time.Time { return epoch }}) // makes the keyrings
 	require.NoError(t, err)
-	f := &filler{Store: store, db: db, here: here, items: map[keycote.ItemQuery][]keycote.Item{}, rows: map[string][][]any{}}
+	f := &filler{Store: store, db: db, here: here}
+	f.items, f.rows = map[keycote.ItemQuery][]keycote.Item{}, map[string][][]any{}
 	now := epoch
 	m, err := keycote.New(ctx, f, kek, &keycote.Options{Now: func() time.Time { return now }})
 	require.NoError(t, err)

@@ -105,7 +105,8 @@ func (w *scaleWorld) times(what string, n int, f func(i int)) (median time.Durat
 // size is what the tables and their indexes take.
 func (w *scaleWorld) size(t *testing.T) {
 	var n int64
-	question := "SELECT SUM(pg_total_relation_size(c.oid)) FROM pg_class c WHERE c.relkind = 'r' AND starts_with(c.relname, 'keycote_')"
+	question := "SELECT SUM(pg_total_relation_size(c.oid)) FROM pg_class c " +
+		"WHERE c.relkind = 'r' AND starts_with(c.relname, 'keycote_')"
 	switch {
 	case w.here.dialect == sqlstore.SQLite:
 		question = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
@@ -129,7 +130,8 @@ func (w *scaleWorld) verify(t *testing.T) {
 		require.Equal(t, k.tenant(), grant.Tenant)
 	})
 	digests := make([][]byte, 1000)
-	rows, err := w.db.QueryContext(t.Context(), w.here.named("SELECT digest FROM keycote_digests ORDER BY digest LIMIT 1000"))
+	first := "SELECT digest FROM keycote_digests ORDER BY digest LIMIT 1000"
+	rows, err := w.db.QueryContext(t.Context(), w.here.named(first))
 	require.NoError(t, err)
 	for i := 0; rows.Next(); i++ {
 		require.NoError(t, rows.Scan(&digests[i]))
@@ -191,13 +193,19 @@ func (w *scaleWorld) searches(t *testing.T) {
 		want   func(k scaleKey) bool
 	}{
 		{"by name", keycote.Filter{Name: "deploy key 3"}, func(k scaleKey) bool { return k.n == 3 }},
-		{"by part of a name", keycote.Filter{Search: "KEY 4"}, func(k scaleKey) bool { return strings.Contains(k.name(), "key 4") }},
-		{"by label", keycote.Filter{Labels: map[string]string{"team": "team-2"}}, func(k scaleKey) bool { return k.n%5 == 2 }},
+		{"by part of a name", keycote.Filter{Search: "KEY 4"}, func(k scaleKey) bool {
+			return strings.Contains(k.name(), "key 4")
+		}},
+		{"by label", keycote.Filter{Labels: map[string]string{"team": "team-2"}}, func(k scaleKey) bool {
+			return k.n%5 == 2
+		}},
 		{"by app", keycote.Filter{App: "app-1"}, func(k scaleKey) bool { return k.n%4 == 1 }},
 		{"expires within 30 days", keycote.Filter{ExpiresBefore: soon}, func(k scaleKey) bool {
 			return !k.expiresAt().IsZero() && k.expiresAt().Before(soon)
 		}},
-		{"not used for 90 days", keycote.Filter{UnusedSince: old}, func(k scaleKey) bool { return k.touchedAt().Before(old) }},
+		{"not used for 90 days", keycote.Filter{UnusedSince: old}, func(k scaleKey) bool {
+			return k.touchedAt().Before(old)
+		}},
 		{"older than 90 days", keycote.Filter{RotatedBefore: old}, func(k scaleKey) bool { return k.made.Before(old) }},
 		{"label and expiry, none", keycote.Filter{Labels: map[string]string{"team": "team-2"}, ExpiresBefore: scaleNow},
 			func(scaleKey) bool { return false }},
@@ -254,6 +262,10 @@ func (w *scaleWorld) disable(t *testing.T) {
 	require.Equal(t, want, w.count(t, "tenant = '"+scaleKey{i: 1}.tenant()+"' AND app = 'app-1' AND state = 'disabled'"))
 	require.Equal(t, want, w.count(t, "state <> 'active'"))
 	require.Equal(t, w.keys, w.count(t, "1 = 1"))
+	w.times("Issue, one after the other", 100, func(i int) {
+		_, _, err := view.Issue(t.Context(), keycote.IssueParams{Name: fmt.Sprint("one more ", i)})
+		require.NoError(t, err)
+	})
 }
 
 func (w *scaleWorld) count(t *testing.T, where string) (n int) {
