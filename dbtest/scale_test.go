@@ -27,7 +27,7 @@ const scaleEnv = "KEYCOTE_DBTEST_SCALE"
 //	KEYCOTE_DBTEST_SCALE=1000000 go test -run 'TestScale$' -parallel 1 -timeout 2h -v ./dbtest
 func TestScale(t *testing.T) {
 	onEach(t, "scale", onceEach, func(t *testing.T, e *engine) {
-		keys := 5000
+		keys := 3000
 		if s := os.Getenv(scaleEnv); s != "" {
 			n, err := strconv.Atoi(s)
 			require.NoError(t, err)
@@ -192,9 +192,9 @@ func (w *scaleWorld) searches(t *testing.T) {
 		filter keycote.Filter
 		want   func(k scaleKey) bool
 	}{
-		{"by name", keycote.Filter{Name: "deploy key 3"}, func(k scaleKey) bool { return k.n == 3 }},
-		{"by part of a name", keycote.Filter{Search: "KEY 4"}, func(k scaleKey) bool {
-			return strings.Contains(k.name(), "key 4")
+		{"by name", keycote.Filter{Name: "deploy key 1"}, func(k scaleKey) bool { return k.n == 1 }},
+		{"by part of a name", keycote.Filter{Search: "KEY 2"}, func(k scaleKey) bool {
+			return strings.Contains(k.name(), "key 2")
 		}},
 		{"by label", keycote.Filter{Labels: map[string]string{"team": "team-2"}}, func(k scaleKey) bool {
 			return k.n%5 == 2
