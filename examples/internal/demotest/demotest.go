@@ -6,12 +6,13 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/keycote/keycote"
-
 	"github.com/keycote/keycote/examples/internal/demo"
+	"github.com/keycote/keycote/keytest"
 )
 
 // Start runs serve until the test ends, and returns the one line that it prints.
@@ -67,6 +68,31 @@ func HTTP(t *testing.T, routes func(*keycote.Manager) http.Handler) {
 		check(t, resp.Body.Close())
 		if resp.StatusCode != c.status || !strings.Contains(string(body), c.body) {
 			t.Errorf("%s: got %d, and a body of %d bytes; want %d and %q", c.name, resp.StatusCode, len(body), c.status, c.body)
+		}
+	}
+}
+
+// Scopes calls an example's routes with a key that may read orders and with one that may write them.
+func Scopes(t *testing.T, routes func(*keycote.Manager) http.Handler) {
+	t.Helper()
+	env := keytest.New(t, nil)
+	handler := routes(env.Manager)
+	reader, writer := env.Issue("orders:read"), env.Issue("orders:write")
+	for _, c := range []struct {
+		name, method, token string
+		want                int
+	}{
+		{"a reader reads", http.MethodGet, reader, http.StatusOK},
+		{"a reader does not write", http.MethodPut, reader, http.StatusForbidden},
+		{"a writer does not read", http.MethodGet, writer, http.StatusForbidden},
+		{"a writer writes", http.MethodPut, writer, http.StatusOK},
+	} {
+		r := httptest.NewRequest(c.method, "/orders/7", nil)
+		r.Header.Set("X-API-Key", c.token)
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if w.Code != c.want {
+			t.Errorf("%s: got %d, want %d", c.name, w.Code, c.want)
 		}
 	}
 }
