@@ -53,7 +53,7 @@ var locales = []locale{
 	{tag: "th-TH", least: "ขั้นต่ำ|อย่างน้อย", most: "สูงสุด|ช้าที่สุด", script: []*unicode.RangeTable{unicode.Thai}},
 	{tag: "hi-IN", least: "न्यूनतम|कम से कम", most: "अधिकतम", script: []*unicode.RangeTable{unicode.Devanagari}},
 	{tag: "id-ID", least: "minimum|setidaknya", most: "maksimum|paling lambat", script: latin},
-	{tag: "fa-IR", least: "حداقل|دست‌کم", most: "حداکثر", script: arabic, foreign: "يكى"},
+	{tag: "fa-IR", least: "حداقل|دست\u200cکم", most: "حداکثر", script: arabic, foreign: "يكى"},
 	{tag: "ar-TN", least: "الأدنى|على الأقل", most: "الأقصى|أقصاه", script: arabic, foreign: "یکپچگ"},
 	{tag: "nl-NL", least: "minim|ten minste", most: "maxim|uiterlijk", script: latin, loan: "field.labels field.prefix"},
 }

@@ -166,7 +166,7 @@ func TestReplicaLagIsSubtracted(t *testing.T) {
 		c.store.copy(t)
 		time.Sleep(copiedStale - lag - 1)
 		require.NoError(t, c.verify(token), "still within the bound")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		require.ErrorIs(t, c.verify(token), keycote.ErrRevoked)
 	})
 }

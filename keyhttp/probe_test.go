@@ -57,7 +57,9 @@ func TestPingPong(t *testing.T) {
 		{"500", answers(500, pong), failed},
 		{"401", answers(401, pong), refused},
 		{"403", answers(403, pong), refused},
-		{"a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", 307) }, failed},
+		{"a redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/other", http.StatusTemporaryRedirect)
+		}, failed},
 		{"a redirect to what would do", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Location", "/other")
 			answers(302, pong)(w, r)
