@@ -3,7 +3,7 @@
 FUZZTIME ?= 5s
 
 .DEFAULT_GOAL := help
-.PHONY: help test race lint fuzz bench quickstart golden tidy ci
+.PHONY: help test race lint fuzz bench figures api quickstart golden tidy ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ fuzz: ## every fuzz target for FUZZTIME (5s)
 
 bench: ## every benchmark, seven times, for benchstat
 	go test -run '^$$' -bench . -benchmem -count 7 ./...
+
+api: ## what the exported API has changed since the last release, or since BASE
+	@.ci/api $(BASE)
 
 quickstart: ## start the example application on 127.0.0.1
 	go run ./examples/quickstart
