@@ -23,6 +23,9 @@ fuzz: ## every fuzz target for FUZZTIME (5s)
 bench: ## every benchmark, seven times, for benchstat
 	go test -run '^$$' -bench . -benchmem -count 7 ./...
 
+figures: ## F1 to F12 beside their limits and peers, in some minutes
+	go run ./benchmarks
+
 api: ## what the exported API has changed since the last release, or since BASE
 	@.ci/api $(BASE)
 
