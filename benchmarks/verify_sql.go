@@ -9,9 +9,6 @@ import (
 	"github.com/keycote/keycote/sqlstore"
 )
 
-// sqlKeys are in each database for F5. A point look-up takes as long among a million.
-const sqlKeys = 200
-
 // verifyOnSQL is F5: Verify without a cache on SQL, beside a SELECT of the same columns, written by hand and prepared by
 // the same driver, and the Verify of F2.
 func verifyOnSQL(ctx context.Context, l *lab) ([]line, error) {
@@ -33,7 +30,7 @@ func verifyOnSQL(ctx context.Context, l *lab) ([]line, error) {
 		if err != nil {
 			return nil, err
 		}
-		tokens, err := issue(ctx, m, sqlKeys)
+		tokens, err := issue(ctx, m, l.sqlKeys)
 		if err != nil {
 			return nil, err
 		}
