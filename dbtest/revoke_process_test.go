@@ -25,7 +25,7 @@ func revocations(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv(revocationsEnv)
 	if text == "" {
-		return 500
+		return 240
 	}
 	n, err := strconv.Atoi(text)
 	require.NoError(t, err, revocationsEnv)
