@@ -154,7 +154,7 @@ func (c *cache) clocks(now time.Time) stamp {
 
 // get returns what is known of k and still fresh: an entry, or that the store has no such key.
 func (c *cache) get(k *cacheKey, now stamp) (e *entry, missed bool) {
-	s := c.shard(k)
+	s, fed := c.shard(k), c.fed.Load()
 	s.mu.RLock()
 	e = s.hits[k.slot()]
 	var known stamp
@@ -163,7 +163,7 @@ func (c *cache) get(k *cacheKey, now stamp) (e *entry, missed bool) {
 		known, missed = s.misses[*k]
 	}
 	s.mu.RUnlock()
-	if e != nil && !c.fresh(e.known, now) {
+	if e != nil && !c.fresh(e.known, now, fed) {
 		return nil, false
 	}
 	// The feed does not vouch for a miss: a key may be shown before the transaction that makes it commits.
@@ -174,10 +174,11 @@ func (c *cache) get(k *cacheKey, now stamp) (e *entry, missed bool) {
 // the feed would have said.
 const maxVouched = 5 * time.Minute
 
-// fresh reports whether what was known at a stamp may still be answered.
-func (c *cache) fresh(known, now stamp) bool {
+// fresh reports whether what was known at a stamp may still be answered. fed MUST be read before what was known is looked
+// up: a reading of the feed that drops it in between vouches for all the rest, and would vouch for it.
+func (c *cache) fresh(known, now stamp, fed *stamp) bool {
 	age := known.until(now)
-	if fed := c.fed.Load(); age >= c.stale && fed != nil && age < max(maxVouched, c.stale) {
+	if age >= c.stale && fed != nil && age < max(maxVouched, c.stale) {
 		age = fed.until(now)
 	}
 	return age < c.stale
@@ -302,9 +303,10 @@ func (c *cache) evict(r recordKey) {
 
 // leased returns a credential that may still be used without asking the store.
 func (c *cache) leased(r recordKey, now stamp) *record {
+	fed := c.fed.Load()
 	c.leaseMu.RLock()
 	defer c.leaseMu.RUnlock()
-	if l := c.leases[r]; l != nil && c.fresh(l.known, now) {
+	if l := c.leases[r]; l != nil && c.fresh(l.known, now, fed) {
 		return l.rec
 	}
 	return nil

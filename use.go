@@ -290,7 +290,9 @@ func (m *Manager) dataRing(ctx context.Context, now bool) (*keyring, error) {
 		return m.rings.openData(ctx, item, nil)
 	case now && m.cache.stale > 0:
 		moment, epoch := m.cache.stamp(m.now()), m.cache.epoch.Load()
-		if ring, known := m.rings.tenants.peekKnown(m.tenant); ring != nil && known != nil && m.cache.fresh(*known, moment) {
+		fed := m.cache.fed.Load()
+		ring, known := m.rings.tenants.peekKnown(m.tenant)
+		if ring != nil && known != nil && m.cache.fresh(*known, moment, fed) {
 			return ring, nil
 		}
 		ring, err := m.rings.dataNow(ctx, m.store, m.tenant)

@@ -143,12 +143,12 @@ func (m *Manager) answer(ctx context.Context, value string, now time.Time) (foun
 		case <-ctx.Done():
 			return found{}, ctx.Err()
 		}
-		switch {
+		switch fed := m.cache.fed.Load(); {
 		case f.err != nil:
 			return found{}, f.err
 		case f.entry == nil && !f.missed:
 			return m.find(ctx, list)
-		case f.epoch != m.cache.epoch.Load() || !m.cache.fresh(f.known, m.cache.stamp(m.now())):
+		case f.epoch != m.cache.epoch.Load() || !m.cache.fresh(f.known, m.cache.stamp(m.now()), fed):
 		case f.missed:
 			return found{}, ErrUnknownKey
 		default:
