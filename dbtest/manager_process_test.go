@@ -77,7 +77,13 @@ func manage(ctx context.Context, store keycote.Store, role, name string) error {
 		}
 		fmt.Println("won", app)
 	case "manage":
-		return manageAtRandom(ctx, m, name)
+		errs := make([]error, managing)
+		var wg sync.WaitGroup
+		for i := range errs {
+			wg.Go(func() { errs[i] = manageAtRandom(ctx, m, fmt.Sprint(name, " ", i)) })
+		}
+		wg.Wait()
+		return errors.Join(errs...)
 	}
 	return nil
 }
@@ -217,10 +223,14 @@ func updatesOfOneRevision(t *testing.T, e *engine) {
 	requireTold(t, store, m)
 }
 
-const writes = 200
+// So many goroutines, each with keys of its own, make so many changes each.
+const (
+	managing = 4
+	writes   = 50
+)
 
-// manageAtRandom makes random changes, and prints each when it is acknowledged: what was done, to which key, and the
-// revision that the key has now.
+// manageAtRandom makes random changes, and prints each when it is acknowledged: what was done, to which key, the
+// revision that the key has now, and the value that it was given, or "-".
 func manageAtRandom(ctx context.Context, m *keycote.Manager, name string) error {
 	type known struct {
 		id      string
@@ -235,6 +245,7 @@ func manageAtRandom(ctx context.Context, m *keycote.Manager, name string) error 
 		}
 		title := fmt.Sprint(name, " ", n)
 		var key *keycote.Key
+		var secret keycote.Secret
 		var err error
 		at := 0
 		if len(keys) > 0 {
@@ -244,7 +255,7 @@ func manageAtRandom(ctx context.Context, m *keycote.Manager, name string) error 
 		switch what {
 		case 0:
 			verb = "issue"
-			if key, _, err = m.Issue(ctx, keycote.IssueParams{Name: title, Scopes: []string{"a:b"}}); err == nil {
+			if key, secret, err = m.Issue(ctx, keycote.IssueParams{Name: title, Scopes: []string{"a:b"}}); err == nil {
 				keys = append(keys, known{id: key.ID})
 			}
 		case 1:
@@ -258,7 +269,7 @@ func manageAtRandom(ctx context.Context, m *keycote.Manager, name string) error 
 			if keys[at].cred {
 				p = keycote.RotateParams{Secret: keycote.NewSecret(valueOf(title)), AllowWeak: true}
 			}
-			key, _, err = m.Rotate(ctx, keys[at].id, p)
+			key, secret, err = m.Rotate(ctx, keys[at].id, p)
 		case 4, 5:
 			verb = "update"
 			key, err = m.Update(ctx, keys[at].id, keycote.Patch{Name: &title})
@@ -286,14 +297,19 @@ func manageAtRandom(ctx context.Context, m *keycote.Manager, name string) error 
 		if err != nil {
 			return fmt.Errorf("%s: %w", verb, err)
 		}
-		if _, err := fmt.Fprintln(os.Stdout, verb, key.ID, key.Revision); err != nil {
+		value := "-"
+		if !secret.IsZero() {
+			value = secret.Reveal()
+		}
+		if _, err := fmt.Fprintln(os.Stdout, verb, key.ID, key.Revision, value); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// A host is killed in the middle of its work, again and again.
+// A host is killed in the middle of its work, again and again: every change that it had acknowledged is there, and of
+// each goroutine one more at most. What a change did is what is there, and the trail tells it.
 func TestKilledManager(t *testing.T) { onEach(t, "killed manager", onceEach, killedManager) }
 
 func killedManager(t *testing.T, e *engine) {
@@ -308,19 +324,23 @@ func killedManager(t *testing.T, e *engine) {
 		cmd.Stderr = &errs
 		require.NoError(t, cmd.Start())
 		lines := bufio.NewScanner(out)
-		last := map[string]int64{} // 0: deleted
+		last := map[string]ackedChange{}
 		took := func() {
 			f := strings.Fields(lines.Text())
-			require.Len(t, f, 3)
+			require.Len(t, f, 4)
 			revision, err := strconv.ParseInt(f[2], 10, 64)
 			require.NoError(t, err)
-			last[f[1]] = revision
+			a := ackedChange{f[0], revision, last[f[1]].value}
+			if f[3] != "-" {
+				a.value = f[3]
+			}
+			last[f[1]] = a
 			acknowledged++
 		}
 		// The child works on while it is being killed, and a little spinning puts the end anywhere in a change. A life of
 		// all its writes ends by itself.
 		ended := false
-		for range 1 + rand.IntN(writes) {
+		for range 1 + rand.IntN(managing*writes) {
 			if ended = !lines.Scan(); ended {
 				break
 			}
@@ -345,9 +365,9 @@ func killedManager(t *testing.T, e *engine) {
 		m, err := openHost(t.Context(), store, here.kek)
 		require.NoError(t, err)
 		changed := 0
-		for id, revision := range last {
+		for id, a := range last {
 			key, err := m.Get(t.Context(), id)
-			if revision == 0 {
+			if a.verb == "delete" {
 				require.ErrorIs(t, err, keycote.ErrNotFound, "it was deleted")
 				continue
 			}
@@ -356,13 +376,15 @@ func killedManager(t *testing.T, e *engine) {
 				continue
 			}
 			require.NoError(t, err)
-			require.GreaterOrEqual(t, key.Revision, revision, "an acknowledged change is gone")
-			if key.Revision > revision {
-				require.Equal(t, revision+1, key.Revision)
+			require.GreaterOrEqual(t, key.Revision, a.revision, "an acknowledged change is gone")
+			if key.Revision > a.revision {
+				require.Equal(t, a.revision+1, key.Revision)
 				changed++
+				continue
 			}
+			a.requireDone(t, m, key)
 		}
-		require.LessOrEqual(t, changed, 1, "one change at most was under way")
+		require.LessOrEqual(t, changed, managing, "one change of each at most was under way")
 		survived += changed
 		here.requireSound(t, db)
 		requireTold(t, store, m)
@@ -373,15 +395,43 @@ func killedManager(t *testing.T, e *engine) {
 			if key.Kind == keycote.KindCredential && key.State != keycote.StateRevoked {
 				secret, err := m.Reveal(t.Context(), key.ID, "to see")
 				require.NoError(t, err)
-				require.Regexp(t, `^Value-of-life-\d+-\d+-x9Q2$`, secret.Reveal())
+				require.Regexp(t, `^Value-of-life(-\d+){3}-x9Q2$`, secret.Reveal())
 			}
 		}
 	}
 	t.Logf("%d acknowledged, %d done and not acknowledged", acknowledged, survived)
 }
 
-// requireTold holds every record of m's tenant against its events: each revision has one, the last one's hash is that of
-// the body, and of a key without a record the last one tells the deletion.
+// ackedChange is the last change of a key that a child has told of.
+type ackedChange struct {
+	verb     string
+	revision int64
+	value    string // that it was given last, an access key's; it is not used before the child is gone
+}
+
+// requireDone says that the key is as that change left it. It may mark the value as used, which is one revision more.
+func (a ackedChange) requireDone(t *testing.T, m *keycote.Manager, key *keycote.Key) {
+	t.Helper()
+	switch a.verb {
+	case "disable":
+		require.Equal(t, keycote.StateDisabled, key.State)
+	case "enable":
+		require.Equal(t, keycote.StateActive, key.State)
+	case "revoke":
+		require.Equal(t, keycote.StateRevoked, key.State)
+	}
+	if a.value == "" {
+		return
+	}
+	want := map[keycote.State]keycote.Code{
+		keycote.StateDisabled: keycote.ErrDisabled, keycote.StateRevoked: keycote.ErrRevoked,
+	}[key.State]
+	_, err := m.Verify(t.Context(), a.value, keycote.Request{Scopes: []string{"a:b"}})
+	require.Equal(t, want, keycote.CodeOf(err), "the value that was given last, after %s", a.verb)
+}
+
+// requireTold holds every record of m's tenant against its events: each revision has one, the last one's hash is that
+// of the body, and of a key without a record the last one tells the deletion.
 func requireTold(t testing.TB, store keycote.Store, m *keycote.Manager) {
 	t.Helper()
 	type told struct {
