@@ -207,3 +207,30 @@ func TestUnreadable(t *testing.T) {
 	last := eventsOf(t, w.Manager, keycote.EventFilter{KeyID: bad.ID, Newest: true})[0]
 	require.Equal(t, keycote.ActionDelete, last.Action)
 }
+
+// TestRevokeGetsThrough has another process change the key each time that a Revoke has read it.
+func TestRevokeGetsThrough(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	other := w.another(nil)
+	key, token := w.issue(keycote.IssueParams{})
+	inside, beaten := false, 0
+	w.store.hook(func(b keycote.Batch) error {
+		if inside || len(b.Update) == 0 || beaten == 30 {
+			return nil
+		}
+		inside = true
+		defer func() { inside = false }()
+		beaten++
+		change := other.Disable
+		if beaten%2 == 0 {
+			change = other.Enable
+		}
+		_, err := change(t.Context(), key.ID, "")
+		return err
+	}, nil)
+	_, err := w.Revoke(t.Context(), key.ID, "stolen")
+	require.NoError(t, err)
+	require.Equal(t, 30, beaten)
+	require.Equal(t, keycote.ErrRevoked, w.verdict(token))
+}

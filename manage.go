@@ -12,8 +12,9 @@ import (
 	"unicode/utf8"
 )
 
-// maxTries bounds how often a change is made again because another process was faster.
-const maxTries = 8
+// maxTries bounds how often a change is made again because another process was faster. Whoever is beaten was beaten by a
+// change that went through; but a Revoke has to get through a key that everybody changes at once.
+const maxTries = 32
 
 // errLost says that a Batch met ErrConflict: what it was made from is no longer so.
 var errLost = errors.New("another change was faster")

@@ -6,8 +6,9 @@ import (
 )
 
 // Disable refuses a key until Enable. On a disabled key it returns the key and writes nothing; on a revoked one it fails
-// with [ErrRevoked]. It also fails with [ErrNotFound], [ErrForbidden], [ErrTampered], [ErrUnavailable], and with a
-// [*ValidationError] for a reason that is too long.
+// with [ErrRevoked]. It also fails with [ErrNotFound], [ErrForbidden], [ErrTampered], [ErrUnavailable], with [ErrConflict]
+// when other changes of the key were faster more than thirty times, and with a [*ValidationError] for a reason that is
+// too long.
 func (m *Manager) Disable(ctx context.Context, id, reason string) (*Key, error) {
 	return m.setState(ctx, ActionDisable, id, reason, StateDisabled)
 }

@@ -50,7 +50,7 @@ func (l life) step(a act) (right bool, next life) {
 		return a.code == l.verdict(a.version) && (a.code != "" || a.got == a.version), l
 	}
 	switch {
-	case a.code == keycote.ErrConflict && a.verb == "rotate": // another was faster
+	case a.code == keycote.ErrConflict: // another was faster, or many were: nothing was done
 		return true, l
 	case l.state == keycote.StateRevoked && a.verb != "revoke":
 		return a.code == keycote.ErrRevoked, l
@@ -262,6 +262,8 @@ func TestCheckers(t *testing.T) {
 			verify(1, 1, 11*ms, 12*ms, "")}, true, true},
 		{"enabled and still refused", []act{change(1, "disable", 5*ms, 6*ms, 0, 2), change(1, "enable", 9*ms, 10*ms, 0, 3),
 			verify(0, 1, 21*ms, 22*ms, keycote.ErrDisabled)}, false, false},
+		{"a revocation that was beaten, and yes", []act{{verb: "revoke", manager: 1, call: 5 * ms, ret: 6 * ms, code: keycote.ErrConflict},
+			verify(0, 1, 27*ms, 28*ms, "")}, true, true},
 		{"enabled once revoked", []act{revoke, change(1, "enable", 13*ms, 14*ms, 0, 3)}, false, false},
 		{"a lost change", []act{change(1, "disable", 5*ms, 6*ms, 0, 2), change(0, "rotate", 7*ms, 8*ms, 2, 2)}, true, false},
 	}
