@@ -37,7 +37,7 @@ func addAndReveal(ctx context.Context, l *lab) ([]line, error) {
 		for verb, p := range pairs {
 			limit, call := got["Benchmark"+verb+"/limit/crypto"], got["Benchmark"+verb+"/"+strings.ToLower(verb)]
 			if limit.ns == 0 || call.ns == 0 {
-				return nil, fmt.Errorf("Benchmark%s was not among what ran: %v", verb, got)
+				return nil, fmt.Errorf("what ran does not have Benchmark%s: %v", verb, got)
 			}
 			p.limit.ns, p.call.ns = append(p.limit.ns, limit.ns), append(p.call.ns, call.ns)
 			p.call.allocs = call.allocs
