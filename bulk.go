@@ -48,7 +48,7 @@ func (m *Manager) setAll(ctx context.Context, action Action, f Filter, reason st
 		return 0, err
 	}
 	still := q // use counts are not in the record that is about to be changed
-	still.Filter.UnusedSince = time.Time{}
+	still.Filter.UnusedSince, still.Filter.NeverUsed = time.Time{}, false
 	var failed []error
 	more := 0
 	for q.Limit = listPage; ; {
@@ -57,8 +57,8 @@ func (m *Manager) setAll(ctx context.Context, action Action, f Filter, reason st
 			return n, errors.Join(append(failed, m.fail(ctx, action, "", err))...)
 		}
 		for _, k := range keys {
-			if k.State == to || k.State == StateRevoked {
-				continue
+			if k.State == to || k.State == StateRevoked || f.NeverUsed && !k.LastUsedAt.IsZero() {
+				continue // the last by a Store that does not know that filter yet
 			}
 			changed, err := m.setIf(ctx, action, k.ID, reason, to, &still)
 			code := CodeOf(err)
@@ -90,5 +90,5 @@ func (m *Manager) setAll(ctx context.Context, action Action, f Filter, reason st
 // narrows reports whether the filter, as it is sent to a Store, leaves keys out by more than their state.
 func (f *Filter) narrows() bool {
 	return f.Kind != "" || f.Name != "" || f.App != "" || f.Owner != "" || f.Search != "" || len(f.Labels) > 0 ||
-		!f.ExpiresBefore.IsZero() || !f.UnusedSince.IsZero() || !f.RotatedBefore.IsZero()
+		!f.ExpiresBefore.IsZero() || !f.UnusedSince.IsZero() || f.NeverUsed || !f.RotatedBefore.IsZero()
 }

@@ -225,3 +225,33 @@ func TestBulkLooksAgain(t *testing.T) {
 		require.Equal(t, keycote.StateActive, k.State)
 	})
 }
+
+// unaware is a Store that was written before Filter.NeverUsed was there.
+type unaware struct{ keycote.Store }
+
+func (s unaware) List(ctx context.Context, q keycote.Query) ([]keycote.Record, error) {
+	q.Filter.NeverUsed = false
+	return s.Store.List(ctx, q)
+}
+
+func TestBulkSparesWhatIsInUse(t *testing.T) {
+	eachBulk(t, func(t *testing.T, b bulk) {
+		ctx := t.Context()
+		w := newWorld(t, nil)
+		unused := issueFor(t, w.Manager, 2, "shop")
+		used, value := w.issue(keycote.IssueParams{Name: "used"})
+		require.Empty(t, w.verdict(value))
+		require.NoError(t, w.Flush(ctx))
+		for _, store := range []keycote.Store{unaware{w.store}, w.store} {
+			m, err := keycote.New(ctx, store, w.kek, &keycote.Options{Now: w.clock.Now})
+			require.NoError(t, err)
+			n, err := b.all(m, ctx, keycote.Filter{NeverUsed: true}, "nobody needs them")
+			require.NoError(t, err)
+			require.Equal(t, len(unused), n)
+			k, err := w.Get(ctx, used.ID)
+			require.NoError(t, err)
+			require.Equal(t, keycote.StateActive, k.State)
+			unused = nil
+		}
+	})
+}

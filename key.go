@@ -151,6 +151,7 @@ type Filter struct {
 	Labels        map[string]string
 	ExpiresBefore time.Time // never-expiring keys do not match
 	UnusedSince   time.Time // also keys never used and made before it
+	NeverUsed     bool      // no version was ever used with success, however new
 	RotatedBefore time.Time // the current version was made before it
 	Newest        bool      // newest first
 }

@@ -187,6 +187,8 @@ func TestFilters(t *testing.T) {
 		{"unused since", 0, keycote.Filter{UnusedSince: worldStart.Add(4*time.Minute + 1000)}, []string{plain, ends, off, gone}},
 		{"used before", 0, keycote.Filter{UnusedSince: worldStart.Add(31 * time.Minute), Name: "used"}, []string{used}},
 		{"used after", 0, keycote.Filter{UnusedSince: worldStart.Add(30 * time.Minute), Name: "used"}, nil},
+		{"never used", 0, keycote.Filter{NeverUsed: true}, []string{plain, ends, off, gone, turned, credential}},
+		{"never used, and made before", 0, keycote.Filter{NeverUsed: true, UnusedSince: worldStart.Add(4*time.Minute + 1000)}, []string{plain, ends, off, gone}},
 		{"rotated before", 0, keycote.Filter{RotatedBefore: worldStart.Add(6 * time.Minute)}, []string{plain, ends, off, gone, used}},
 		{"newest first", 0, keycote.Filter{App: "shop", Newest: true}, []string{gone, ends, plain}},
 	} {

@@ -318,6 +318,7 @@ func (f *Filter) hash(tenant string) []byte {
 	e.time(10, f.UnusedSince)
 	e.time(11, f.RotatedBefore)
 	e.flag(12, f.Newest)
+	e.flag(13, f.NeverUsed)
 	sum := sha256.Sum256(e)
 	return sum[:cursorHash]
 }

@@ -164,6 +164,7 @@ func (q Query) Match(r Record) bool {
 		hasLabels(r, f.Labels) &&
 		(f.ExpiresBefore.IsZero() || !r.ExpiresAt.IsZero() && r.ExpiresAt.Before(f.ExpiresBefore)) &&
 		(f.UnusedSince.IsZero() || touchedAt(r).Before(f.UnusedSince)) &&
+		(!f.NeverUsed || lastUsed(r).IsZero()) &&
 		(f.RotatedBefore.IsZero() || r.RotatedAt.Before(f.RotatedBefore))
 }
 
@@ -187,14 +188,18 @@ func hasLabels(r Record, want map[string]string) bool {
 
 // touchedAt is when any of the record's versions was last used, or for one never used when the record was made.
 func touchedAt(r Record) time.Time {
-	var last time.Time
+	if last := lastUsed(r); !last.IsZero() {
+		return last
+	}
+	return r.CreatedAt
+}
+
+// lastUsed is when any of the record's versions was last used; zero: never.
+func lastUsed(r Record) (last time.Time) {
 	for _, u := range r.Uses {
 		if u.Last.After(last) {
 			last = u.Last
 		}
-	}
-	if last.IsZero() {
-		return r.CreatedAt
 	}
 	return last
 }

@@ -178,6 +178,7 @@ func (w *world) query() keycote.Query {
 	if some() {
 		f.UnusedSince = w.bound()
 	}
+	f.NeverUsed = some()
 	if some() {
 		f.RotatedBefore = w.bound()
 	}

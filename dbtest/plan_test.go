@@ -102,6 +102,7 @@ func hotReads(store *sqlstore.Store, position string) []hotRead {
 		{"list by label", listed(keycote.Query{Tenant: "t", After: "a", Filter: keycote.Filter{Labels: map[string]string{"a": "b", "c": "d"}}}), false},
 		{"list by label, all tenants", listed(keycote.Query{AllTenants: true, After: "a", Filter: keycote.Filter{Labels: map[string]string{"a": "b"}}}), false},
 		{"list by state", listed(keycote.Query{Tenant: "t", Now: epoch, Filter: keycote.Filter{State: keycote.StateActive, UnusedSince: epoch}}), false},
+		{"list by use", listed(keycote.Query{Tenant: "t", After: "a", Filter: keycote.Filter{NeverUsed: true}}), false},
 		{"list all", listed(keycote.Query{AllTenants: true}), true},
 		{"list all on", listed(keycote.Query{AllTenants: true, AfterTenant: "t", After: "k"}), false},
 		{"list all newest", listed(keycote.Query{AllTenants: true, AfterTenant: "t", After: "k", Filter: keycote.Filter{Newest: true}}), false},

@@ -206,6 +206,7 @@ func (w *scaleWorld) searches(t *testing.T) {
 		{"not used for 90 days", keycote.Filter{UnusedSince: old}, func(k scaleKey) bool {
 			return k.touchedAt().Before(old)
 		}},
+		{"never used", keycote.Filter{NeverUsed: true}, func(k scaleKey) bool { return k.usedAt().IsZero() }},
 		{"older than 90 days", keycote.Filter{RotatedBefore: old}, func(k scaleKey) bool { return k.made.Before(old) }},
 		{"label and expiry, none", keycote.Filter{Labels: map[string]string{"team": "team-2"}, ExpiresBefore: scaleNow},
 			func(scaleKey) bool { return false }},

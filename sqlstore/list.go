@@ -135,8 +135,11 @@ func (p *page) times(f keycote.Filter) {
 	if !f.RotatedBefore.IsZero() {
 		p.where("r.rotated_at < ?", ceil(f.RotatedBefore))
 	}
+	const used = "EXISTS (SELECT 1 FROM keycote_totals u WHERE u.tenant = r.tenant AND u.id = r.id"
+	if f.NeverUsed {
+		p.where("NOT "+used+" AND u.last_at > ?)", micros(time.Time{}))
+	}
 	if !f.UnusedSince.IsZero() {
-		const used = "EXISTS (SELECT 1 FROM keycote_totals u WHERE u.tenant = r.tenant AND u.id = r.id"
 		since := ceil(f.UnusedSince)
 		p.where("NOT "+used+" AND u.last_at >= ?) AND (r.created_at < ? OR "+used+" AND u.last_at > ?))",
 			since, since, micros(time.Time{}))

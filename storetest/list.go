@@ -116,6 +116,7 @@ func filters() map[string][]func(*keycote.Filter) {
 	} {
 		add("Labels", func(q *f) { q.Labels = v })
 	}
+	add("NeverUsed", func(q *f) { q.NeverUsed = true })
 	for n := -6; n <= 3; n++ {
 		for _, fine := range []time.Duration{-time.Microsecond, -1, 0, 1, time.Microsecond, time.Second, 2 * time.Second, 2*time.Second + 1} {
 			v := hours(n).Add(fine)

@@ -225,7 +225,7 @@ func (w *walker) list() {
 	f := &q.Filter
 	f.Newest = w.chance(2)
 	for range w.below(3) {
-		switch w.below(7) {
+		switch w.below(8) {
 		case 0:
 			f.Kind = keycote.KindAccess
 		case 1:
@@ -240,6 +240,8 @@ func (w *walker) list() {
 			f.ExpiresBefore = w.at()
 		case 6:
 			f.UnusedSince = w.at()
+		case 7:
+			f.NeverUsed = true
 		}
 	}
 	require.Equal(w, matching(w.n.all().Records, q), orNil(listAll(w, w.s, q, 1+w.below(8))), "step %d: %+v", w.step, q)
