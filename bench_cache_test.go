@@ -20,7 +20,7 @@ func BenchmarkCachedVerify(b *testing.B) {
 		b.Run(fmt.Sprintf("%d-keys", n), func(b *testing.B) {
 			m := benchManager(b, &keycote.Options{MaxStale: time.Hour})
 			ctx := context.Background()
-			r := keycote.Request{Scopes: []string{"orders:read"}, Route: "GET /orders/{id}", UserAgent: "bench/1.0"}
+			r := benchRequest
 			tokens := make([]string, n)
 			plain := map[[32]byte]*keycote.Key{}
 			for i := range tokens {

@@ -285,8 +285,10 @@ func (m *Manager) sendUnsent(ctx context.Context) error {
 		if err := commitBatch(ctx, m.store, l.unsent[0]); err != nil {
 			return err
 		}
+		l.unsent[0] = Batch{} // or it would be kept until the next flush
 		l.unsent = l.unsent[1:]
 	}
+	l.unsent = nil
 	return nil
 }
 
