@@ -85,10 +85,11 @@ func (e *encoder) labels(number int, m map[string]string) {
 
 // nested writes a body without its first byte.
 func (e *encoder) nested(number int, write func(*encoder)) {
-	var inner encoder = make([]byte, 0, 192)
-	write(&inner)
-	e.head(number, len(inner))
-	*e = append(*e, inner...)
+	start := len(*e)
+	write(e)
+	var head encoder = make([]byte, 0, 2*binary.MaxVarintLen64)
+	head.head(number, len(*e)-start)
+	*e = slices.Insert(*e, start, head...)
 }
 
 // unknown writes back the fields that an older reader kept. Their numbers are above all that it knows.

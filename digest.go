@@ -85,7 +85,9 @@ func sealHolds(m tink.MAC, mac []byte, label string, body []byte) bool {
 }
 
 func valueAD(tenant, id string, version int, origin string) []byte {
-	b := appendL([]byte(nil), "keycote/value/v1")
+	const label = "keycote/value/v1"
+	b := make([]byte, 0, 4+len(label)+4+len(tenant)+4+len(id)+8+4+len(origin))
+	b = appendL(b, label)
 	b = appendL(b, tenant)
 	b = appendL(b, id)
 	b = binary.BigEndian.AppendUint64(b, uint64(version))

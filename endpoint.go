@@ -23,11 +23,14 @@ type endpointParts struct {
 
 // origin is scheme, host and port as formats.md writes them: the port always there, IPv6 as netip prints it.
 func (p endpointParts) origin() string {
-	host := p.host
+	var room [128]byte
+	b := append(append(room[:0], p.scheme...), "://"...)
 	if p.addr.Is6() {
-		host = "[" + p.addr.String() + "]"
+		b = append(p.addr.AppendTo(append(b, '[')), ']')
+	} else {
+		b = append(b, p.host...)
 	}
-	return p.scheme + "://" + host + ":" + strconv.Itoa(p.port)
+	return string(strconv.AppendInt(append(b, ':'), int64(p.port), 10))
 }
 
 // endpointOrigin returns where endpoint sends to, as "scheme://host:port", and false when that cannot be said for

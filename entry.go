@@ -37,11 +37,18 @@ type standing struct {
 // standing is of version at.
 func (r *record) standing(at int) *standing {
 	v := &r.versions[at]
-	s := &standing{
-		terms: &terms{r.tenant, r.app, r.kind, r.state, r.scopes, r.networks, r.limit},
-		id:    r.id, owner: r.owner, revision: r.revision, number: v.number,
-		never: v.expiresAt.IsZero(), over: v.state != StateActive, superseded: at < len(r.versions)-1,
+	both := &struct {
+		standing
+		terms terms
+	}{
+		standing{
+			id: r.id, owner: r.owner, revision: r.revision, number: v.number,
+			never: v.expiresAt.IsZero(), over: v.state != StateActive, superseded: at < len(r.versions)-1,
+		},
+		terms{r.tenant, r.app, r.kind, r.state, r.scopes, r.networks, r.limit},
 	}
+	s := &both.standing
+	s.terms = &both.terms
 	if !s.never {
 		s.expires = v.expiresAt.UnixMicro()
 	}
@@ -116,7 +123,8 @@ func (c *cache) share(t *terms) *terms {
 	if len(c.terms) >= maxTerms {
 		clear(c.terms)
 	}
-	t = &terms{r.tenant, r.app, r.kind, r.state, slices.Clip(r.scopes), r.networks, r.limit}
+	scopes := slices.Clip(slices.Clone(r.scopes)) // alone, not as a part of the whole record
+	t = &terms{r.tenant, r.app, r.kind, r.state, scopes, r.networks, r.limit}
 	c.terms[own] = t
 	return t
 }

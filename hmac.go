@@ -26,10 +26,12 @@ import (
 // hmacKey is HMAC-SHA-256 under one key. It is safe for concurrent use.
 type hmacKey struct{ idle sync.Pool }
 
-// hmacState belongs to one caller at a time. The sum is part of it because it would else be made on the heap.
+// hmacState belongs to one caller at a time. What is hashed and what comes of it pass through it: a caller's own bytes
+// would be moved to the heap, because nothing is known of what a hash.Hash does with them.
 type hmacState struct {
 	hash.Hash
-	sum [sha256.Size]byte
+	part [128]byte
+	sum  [sha256.Size]byte
 }
 
 func newHMACKey(b secretdata.Bytes) *hmacKey {
@@ -40,7 +42,11 @@ func newHMACKey(b secretdata.Bytes) *hmacKey {
 func (k *hmacKey) compute(message []byte) (sum [sha256.Size]byte) {
 	s := k.idle.Get().(*hmacState)
 	s.Reset()
-	s.Write(message)
+	for len(message) > 0 {
+		n := copy(s.part[:], message)
+		s.Write(s.part[:n])
+		message = message[n:]
+	}
 	s.Sum(s.sum[:0])
 	sum = s.sum
 	k.idle.Put(s)

@@ -1,7 +1,9 @@
 package keycote
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"sync"
 	"testing"
 
@@ -35,15 +37,15 @@ func randomMessage(n int) []byte {
 // TestPRFIsTinks holds the kept HMAC against Tink's own, for each key of keysets of every kind of key.
 func TestPRFIsTinks(t *testing.T) {
 	t.Parallel()
-	sha256, sha512, cmac := prf.HMACSHA256PRFKeyTemplate(), prf.HMACSHA512PRFKeyTemplate(), prf.AESCMACPRFKeyTemplate()
+	ours, sha512, cmac := prf.HMACSHA256PRFKeyTemplate(), prf.HMACSHA512PRFKeyTemplate(), prf.AESCMACPRFKeyTemplate()
 	for _, c := range []struct {
 		name      string
 		templates []*tinkpb.KeyTemplate
 		kept      int
 	}{
-		{"ours", []*tinkpb.KeyTemplate{sha256}, 1},
-		{"rotated", []*tinkpb.KeyTemplate{sha256, sha256, sha256}, 3},
-		{"another hash", []*tinkpb.KeyTemplate{sha512, sha256}, 1},
+		{"ours", []*tinkpb.KeyTemplate{ours}, 1},
+		{"rotated", []*tinkpb.KeyTemplate{ours, ours, ours}, 3},
+		{"another hash", []*tinkpb.KeyTemplate{sha512, ours}, 1},
 		{"another kind", []*tinkpb.KeyTemplate{cmac}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -73,6 +75,17 @@ func TestPRFIsTinks(t *testing.T) {
 			}
 			require.Equal(t, c.kept, kept)
 		})
+	}
+}
+
+func TestCommitmentIsHMAC(t *testing.T) {
+	t.Parallel()
+	for n := range 1100 { // beyond what has room on the stack
+		salt, value := randomMessage(saltLen), randomMessage(n)
+		h := hmac.New(sha256.New, salt)
+		h.Write(append([]byte("field\x00"), value...))
+		sum := commitment(salt, "field", string(value))
+		require.Equal(t, h.Sum(nil), sum[:])
 	}
 }
 

@@ -129,15 +129,17 @@ func (p *creation) call() callParams {
 // record is the key as it would be, without digests and seals.
 func (p *creation) record(c *change) *record {
 	actor, _ := ActorFrom(c.ctx)
-	rec := &record{
+	one := &oneVersion{record: record{
 		tenant: c.tenant, kind: p.kind, name: p.name, app: p.app, owner: p.owner, endpoint: p.endpoint,
 		scopes: slices.Clone(p.scopes), labels: maps.Clone(p.labels), limit: p.limit, state: StateActive,
 		createdAt: c.now, createdBy: actor.ID, updatedAt: c.now, revision: 1,
-	}
+	}}
+	rec := &one.record
 	for _, n := range p.networks {
 		rec.networks = append(rec.networks, canonicalNetwork(n))
 	}
-	rec.versions = []version{{number: 1, state: StateActive, createdAt: c.now, expiresAt: p.expiresAt}}
+	one.version[0] = version{number: 1, state: StateActive, createdAt: c.now, expiresAt: p.expiresAt}
+	rec.versions = one.version[:]
 	return rec
 }
 

@@ -306,12 +306,15 @@ func newKeyring(ref ItemRef, handle *keyset.Handle) (*keyring, error) {
 
 // compute runs the PRF of one key over message. It reports false for a key that is not there or not enabled.
 func (r *keyring) compute(id uint32, message []byte) (o out, ok bool) {
-	p, ok := r.prfs[id]
-	if !ok {
+	switch p := r.prfs[id].(type) {
+	case nil:
 		return o, false
+	case *hmacKey: // nothing is allocated
+		return p.compute(message), true
+	default:
+		b, err := p.ComputePRF(bytes.Clone(message), uint32(len(o))) // a clone, so that message can stay on the stack
+		return o, err == nil && copy(o[:], b) == len(o)
 	}
-	b, err := p.ComputePRF(message, uint32(len(o)))
-	return o, err == nil && copy(o[:], b) == len(o)
 }
 
 // made reports whether b, a MAC or a ciphertext, was made with a key of this keyring: it begins with Tink's prefix, a

@@ -60,10 +60,11 @@ func commitBatch(ctx context.Context, store Store, b Batch) error {
 
 // storeAnswer reads the answers that the contract gives to a Store.
 func storeAnswer(err error) error {
+	if err == nil {
+		return nil
+	}
 	var v Violation
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &v):
 		return v
 	case errors.Is(err, ErrConflict):
@@ -164,6 +165,7 @@ type change struct {
 	rec    *record // as it will be
 	had    *record // as it is; nil for a new key
 	events []Event
+	first  [1]Event // where they begin
 	ring   *keyring // of the tenant, when a value is sealed
 	made   *keyring // ring, when this change makes it
 	items  []Item
@@ -173,9 +175,9 @@ type change struct {
 }
 
 func (m *Manager) newChange(ctx context.Context, action Action, dry bool) *change {
-	return &change{
-		Manager: m, ctx: ctx, action: action, now: m.time(), roots: m.roots(), dry: dry,
-	}
+	c := &change{Manager: m, ctx: ctx, action: action, now: m.time(), roots: m.roots(), dry: dry}
+	c.events = c.first[:0]
+	return c
 }
 
 // settled ends an attempt that has nothing to write.

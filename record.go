@@ -232,6 +232,7 @@ func (r *record) key(now time.Time, uses []UseCount) *Key {
 	if k.Labels == nil {
 		k.Labels = map[string]string{}
 	}
+	k.Versions = make([]Version, 0, len(r.versions))
 	for i := range r.versions {
 		v := &r.versions[i]
 		shown := Version{

@@ -133,14 +133,19 @@ func decodeRecord(body []byte) (*record, error) {
 	return r, err
 }
 
+// oneVersion is what most keys are: of one version with one digest, and few scopes. As decoding is on the way of every
+// Verify, they come in one piece.
+type oneVersion struct {
+	record
+	version [1]version
+	digest  [1]digest
+	scopes  [3]string
+}
+
 // decodeFields reads a body that may leave out what no record can be without.
 func decodeFields(body string) (*record, error) {
 	d := openBody(body, recTop)
-	// Most keys have one version and a few scopes: this is on the way of every Verify, so they come in one piece.
-	one := &struct {
-		record
-		version [1]version
-	}{}
+	one := &oneVersion{}
 	r := &one.record
 	r.versions = one.version[:0]
 	for d.next() {
@@ -161,7 +166,7 @@ func decodeFields(body string) (*record, error) {
 			r.endpoint = d.data
 		case recScope:
 			if r.scopes == nil {
-				r.scopes = make([]string, 0, 4)
+				r.scopes = one.scopes[:0]
 			}
 			r.scopes = append(r.scopes, d.data)
 		case recNetwork:
@@ -182,7 +187,11 @@ func decodeFields(body string) (*record, error) {
 			r.state = State(d.data)
 		case recVersion:
 			r.versions = append(r.versions, version{})
-			if err := r.current().decode(d.data); err != nil {
+			var spare []digest
+			if len(r.versions) == 1 {
+				spare = one.digest[:0]
+			}
+			if err := r.current().decode(d.data, spare); err != nil {
 				return nil, err
 			}
 		case recCreatedAt:
@@ -207,7 +216,8 @@ func decodeFields(body string) (*record, error) {
 	return r, nil
 }
 
-func (v *version) decode(body string) error {
+// decode reads a version. The first digests go into spare, if it has room.
+func (v *version) decode(body string, spare []digest) error {
 	d := decoder{body: body, top: verTop}
 	for d.next() {
 		switch d.field(1 << verDigest) {
@@ -226,6 +236,9 @@ func (v *version) decode(body string) error {
 		case verPrefix:
 			v.prefix = d.data
 		case verDigest:
+			if v.digests == nil {
+				v.digests = spare
+			}
 			v.digests = d.digest(v.digests)
 		case verSealed:
 			v.sealed = d.data

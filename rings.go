@@ -31,7 +31,7 @@ func (r *rootRings) all() []*keyring { return []*keyring{r.index, r.record, r.tr
 
 // expect names the revisions under which a Batch was made.
 func (r *rootRings) expect(more ...*keyring) []ItemRef {
-	refs := []ItemRef{r.index.ref, r.record.ref, r.trail.ref}
+	refs := append(make([]ItemRef, 0, 4), r.index.ref, r.record.ref, r.trail.ref)
 	for _, ring := range more {
 		if ring != nil {
 			refs = append(refs, ring.ref)

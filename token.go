@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"hash/crc32"
+	"unicode/utf8"
 )
 
 // An issued key reads <prefix>_<payload><checksum>. The payload is a number of 32 bytes in base62: the id of the index
@@ -100,12 +101,16 @@ func checksum(s string) uint32 {
 // for a value, by a person or by the validator.
 func hintOf(value string, issuedPrefix string) string {
 	const shown, least = 4, 20
-	runes := []rune(value)
 	switch {
 	case issuedPrefix != "":
 		return issuedPrefix + "_…" + value[len(value)-shown:]
-	case len(runes) >= least:
-		return "…" + string(runes[len(runes)-shown:])
+	case utf8.RuneCountInString(value) < least:
+		return "••••"
 	}
-	return "••••"
+	start := len(value)
+	for range shown {
+		_, n := utf8.DecodeLastRuneInString(value[:start])
+		start -= n
+	}
+	return "…" + value[start:]
 }

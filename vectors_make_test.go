@@ -229,8 +229,9 @@ func newEventVector(t *testing.T, comment string, e *Event) any {
 	}
 	commit := func(field string, data []byte) {
 		salt, value := string(data[:saltLen]), string(data[saltLen:])
+		sum := commitment(salt, field, value)
 		v.Commitments = append(v.Commitments, commitmentVector{
-			Field: field, Salt: hexBytes(salt), Value: value, Commitment: hexBytes(commitment(salt, field, value)),
+			Field: field, Salt: hexBytes(salt), Value: value, Commitment: hexBytes(sum[:]),
 		})
 	}
 	changes := e.Changes

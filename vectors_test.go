@@ -303,7 +303,8 @@ func (v *eventVector) check(t *testing.T) {
 	require.Equal(t, v.Event, got)
 
 	for _, c := range v.Commitments {
-		require.Equal(t, string(c.Commitment), commitment(string(c.Salt), c.Field, c.Value), c.Field)
+		sum := commitment([]byte(c.Salt), c.Field, c.Value)
+		require.Equal(t, []byte(c.Commitment), sum[:], c.Field)
 		require.Contains(t, string(v.Body), string(c.Commitment), c.Field)
 		require.Contains(t, string(v.Personal), string(c.Salt)+c.Value, c.Field)
 	}
