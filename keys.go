@@ -73,7 +73,9 @@ type Options struct {
 	Limiter       Limiter
 	LimitFailOpen bool
 
-	// Prober tries an endpoint before a credential is kept for it. nil: none is tried. See keyhttp.PingPong.
+	// Prober tries an endpoint with the value that is about to be kept for it: when a credential is added or rotated, and
+	// when an Update moves it to another origin. An Update that changes the path alone opens no sealed value, so nothing is
+	// tried; Diagnose tells afterwards. nil: none is tried. See keyhttp.PingPong.
 	Prober Prober
 
 	// Inspect looks at a credential's endpoint for Diagnose, step by step and without its value: what the name leads to,
