@@ -60,21 +60,39 @@ type cache struct {
 	perMiss int
 
 	mu       sync.Mutex
-	entries  int
+	weight   int               // of all entries
 	byRecord map[uint64]*entry // by a hash of recordKey; the first of a list
 	terms    map[string]*terms
-	flights  map[cacheKey]*flight
 	news     news
+
+	// The epoch at which a record was last changed, and of the last change that may have been of any: what was read before
+	// it is not published. By hashes of recordKeys: two that share one only spoil a read.
+	changes    map[uint64]int64
+	changedAny int64
+
+	// The highest revisions of records that have left the cache, by the same hash.
+	floors map[uint64]int64
 
 	leaseMu sync.RWMutex
 	leases  map[recordKey]*lease
+	lent    int // the weight of all leases
+
+	reads flights[cacheKey, fetched]
+	loads flights[recordKey, loaded]
 }
 
 // lease is a credential as the store had it, for Use.
 type lease struct {
 	rec   *record // whole; shared, and never written to
 	known stamp
+	size  int // of its body
 }
+
+// weight is 1 for each kilobyte that is begun, so that keys with all the labels that they may have do not take many
+// times the memory that CacheSize promises.
+func (e *entry) weight() int { return 1 + (len(e.rest)+64*(len(e.scopes)+len(e.networks)))>>10 }
+
+func (l *lease) weight() int { return 1 + l.size>>10 }
 
 // cacheShard finds entries by 8 of the 32 bytes of their keys, which halves the index. Two keys that share them push each
 // other out: nobody gets another's answer, because the entry holds its whole key, and who wants to push out a key that
@@ -102,14 +120,20 @@ func (c *cache) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.noteAll()
-	c.epoch.Add(1)
-	c.entries, c.byRecord, c.terms = 0, map[uint64]*entry{}, map[string]*terms{}
-	c.leaseMu.Lock()
-	c.leases = map[recordKey]*lease{}
-	c.leaseMu.Unlock()
-	if c.flights == nil {
-		c.flights = map[cacheKey]*flight{}
+	c.changedAny = c.epoch.Add(1)
+	clear(c.changes)
+	for h, e := range c.byRecord {
+		for ; e != nil; e = e.next {
+			c.floor(h, e.standing.revision)
+		}
 	}
+	c.weight, c.byRecord, c.terms = 0, map[uint64]*entry{}, map[string]*terms{}
+	c.leaseMu.Lock()
+	for r, l := range c.leases {
+		c.floor(c.hash(r), l.rec.revision)
+	}
+	c.leases, c.lent = map[recordKey]*lease{}, 0
+	c.leaseMu.Unlock()
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
@@ -184,11 +208,60 @@ func (c *cache) fresh(known, now stamp, fed *stamp) bool {
 	return age < c.stale
 }
 
-// put publishes an entry, unless anything has changed since its read began: what it read may be what was changed.
+// change notes that a record is another than before, in a new epoch. c.mu is held.
+func (c *cache) change(h uint64) {
+	epoch := c.epoch.Add(1)
+	if len(c.changes) >= maxRecent {
+		c.changedAny = epoch // more than are remembered by name
+		clear(c.changes)
+	}
+	if c.changes == nil {
+		c.changes = map[uint64]int64{}
+	}
+	c.changes[h] = epoch
+}
+
+// since reports whether a record may have been changed after an epoch. c.mu is held.
+func (c *cache) since(h uint64, epoch int64) bool {
+	return c.changedAny > epoch || c.changes[h] > epoch
+}
+
+func (c *cache) changedSince(r recordKey, epoch int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.since(c.hash(r), epoch)
+}
+
+// changedAnySince reports whether after an epoch it became unknown what had changed, or a keyring did.
+func (c *cache) changedAnySince(epoch int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changedAny > epoch
+}
+
+// floor remembers the revision of what leaves the cache. c.mu is held.
+func (c *cache) floor(h uint64, revision int64) {
+	if revision <= c.floors[h] {
+		return
+	}
+	if c.floors == nil {
+		c.floors = map[uint64]int64{}
+	}
+	for old := range c.floors {
+		if len(c.floors) < c.size {
+			break
+		}
+		delete(c.floors, old)
+	}
+	c.floors[h] = revision
+}
+
+// put publishes an entry, unless its record was changed after its read began: it may have been read before.
 func (c *cache) put(e *entry, epoch int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.epoch.Load() != epoch {
+	h := c.hash(recordKey{e.tenant, e.id})
+	if c.since(h, epoch) {
 		return
 	}
 	s, slot := c.shard(&e.sum), e.sum.slot()
@@ -197,20 +270,21 @@ func (c *cache) put(e *entry, epoch int64) {
 	if old := s.hits[slot]; old != nil {
 		c.remove(s, old)
 	}
-	for _, old := range s.hits { // an empty shard has none to give, so that there may be cacheShards more than size
-		if c.entries < c.size {
+	weight := e.weight()
+	for _, old := range s.hits { // an empty shard has none to give, so each may have one entry more than size allows
+		if c.weight+weight <= c.size {
 			break
 		}
 		c.remove(s, old)
 	}
 	delete(s.misses, e.sum)
 	s.hits[slot] = e
-	c.entries++
-	h := c.hash(recordKey{e.tenant, e.id})
+	c.weight += weight
 	e.next, c.byRecord[h] = c.byRecord[h], e
 }
 
-// putMiss publishes that the store has no such key, by the rule of put.
+// putMiss publishes that the store has no such key, unless anything has changed since the read began: nobody knows whose
+// value it is.
 func (c *cache) putMiss(k cacheKey, known stamp, epoch int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -220,6 +294,9 @@ func (c *cache) putMiss(k cacheKey, known stamp, epoch int64) {
 	s := c.shard(&k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if old := s.hits[k.slot()]; old != nil && old.sum == k {
+		c.remove(s, old) // it is older, or there would have been no read
+	}
 	for old := range s.misses {
 		if len(s.misses) < c.perMiss {
 			break
@@ -232,8 +309,9 @@ func (c *cache) putMiss(k cacheKey, known stamp, epoch int64) {
 // remove drops an entry of s. c.mu and s.mu are held.
 func (c *cache) remove(s *cacheShard, e *entry) {
 	delete(s.hits, e.sum.slot())
-	c.entries--
+	c.weight -= e.weight()
 	h := c.hash(recordKey{e.tenant, e.id})
+	c.floor(h, e.standing.revision)
 	switch first := c.byRecord[h]; {
 	case first != e:
 		for other := first; other != nil; other = other.next {
@@ -251,15 +329,24 @@ func (c *cache) remove(s *cacheShard, e *entry) {
 
 func (c *cache) hash(r recordKey) uint64 { return maphash.Comparable(c.seed, r) }
 
-// revision is the highest known of what k leads to, fresh or not; 0 when that is not known.
-func (c *cache) revision(k *cacheKey, r recordKey) int64 {
-	s := c.shard(k)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if e := s.hits[k.slot()]; e != nil && e.sum == *k && e.tenant == r.tenant && e.id == r.id {
-		return e.standing.revision
+// revision is the highest that was seen of a record, as far as that is remembered: of all that are cached, and of as many
+// others as CacheSize says.
+func (c *cache) revision(r recordKey) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := c.hash(r)
+	highest := c.floors[h]
+	for e := c.byRecord[h]; e != nil; e = e.next {
+		if e.tenant == r.tenant && e.id == r.id {
+			highest = max(highest, e.standing.revision)
+		}
 	}
-	return 0
+	c.leaseMu.RLock()
+	defer c.leaseMu.RUnlock()
+	if l := c.leases[r]; l != nil {
+		highest = max(highest, l.rec.revision)
+	}
+	return highest
 }
 
 // dropMisses forgets what was not there.
@@ -284,8 +371,8 @@ func (c *cache) evict(r recordKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.note(r) // before the epoch: a read that begins in between has to see one of them
-	c.epoch.Add(1)
 	h := c.hash(r)
+	c.change(h)
 	for e := c.byRecord[h]; e != nil; {
 		next := e.next
 		if e.tenant == r.tenant && e.id == r.id {
@@ -297,78 +384,48 @@ func (c *cache) evict(r recordKey) {
 		e = next
 	}
 	c.leaseMu.Lock()
-	delete(c.leases, r)
-	c.leaseMu.Unlock()
+	defer c.leaseMu.Unlock()
+	c.unlend(r)
+}
+
+// unlend drops a lease. c.mu and c.leaseMu are held.
+func (c *cache) unlend(r recordKey) {
+	if l := c.leases[r]; l != nil {
+		c.floor(c.hash(r), l.rec.revision)
+		c.lent -= l.weight()
+		delete(c.leases, r)
+	}
 }
 
 // leased returns a credential that may still be used without asking the store.
-func (c *cache) leased(r recordKey, now stamp) *record {
+func (c *cache) leased(r recordKey, now stamp) *lease {
 	fed := c.fed.Load()
 	c.leaseMu.RLock()
 	defer c.leaseMu.RUnlock()
 	if l := c.leases[r]; l != nil && c.fresh(l.known, now, fed) {
-		return l.rec
+		return l
 	}
 	return nil
-}
-
-// leaseRevision is the highest revision known of a credential, fresh or not; 0 when that is not known.
-func (c *cache) leaseRevision(r recordKey) int64 {
-	c.leaseMu.RLock()
-	defer c.leaseMu.RUnlock()
-	if l := c.leases[r]; l != nil {
-		return l.rec.revision
-	}
-	return 0
 }
 
 // lend publishes a credential, by the rule of put.
 func (c *cache) lend(l *lease, epoch int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.epoch.Load() != epoch {
+	r := recordKey{l.rec.tenant, l.rec.id}
+	if c.since(c.hash(r), epoch) {
 		return
 	}
 	c.leaseMu.Lock()
 	defer c.leaseMu.Unlock()
+	c.unlend(r)
+	weight := l.weight()
 	for old := range c.leases {
-		if len(c.leases) < c.size {
+		if c.lent+weight <= c.size {
 			break
 		}
-		delete(c.leases, old)
+		c.unlend(old)
 	}
-	c.leases[recordKey{l.rec.tenant, l.rec.id}] = l
-}
-
-// flight is one read that several callers wait for.
-type flight struct {
-	done   chan struct{}
-	epoch  int64
-	known  stamp
-	entry  *entry
-	missed bool  // the store has no such key
-	err    error // if it is nil, too, each has to read for himself
-}
-
-// join returns the read that is under way for k, or makes the caller its leader. A read that began before a change is not
-// joined: whoever calls after the change must see it.
-func (c *cache) join(k cacheKey) (f *flight, leader bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if f := c.flights[k]; f != nil && f.epoch == c.epoch.Load() {
-		return f, false
-	}
-	f = &flight{done: make(chan struct{}), epoch: c.epoch.Load()}
-	c.flights[k] = f
-	return f, true
-}
-
-// land ends a read and lets its followers go.
-func (c *cache) land(k cacheKey, f *flight) {
-	c.mu.Lock()
-	if c.flights[k] == f {
-		delete(c.flights, k)
-	}
-	c.mu.Unlock()
-	close(f.done)
+	c.leases[r] = l
+	c.lent += weight
 }

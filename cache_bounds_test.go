@@ -2,6 +2,7 @@ package keycote
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func (c *cache) held() (entries, hits, listed, misses int) {
 			listed++
 		}
 	}
-	return c.entries, hits, listed, misses
+	return c.weight, hits, listed, misses
 }
 
 func TestTheCacheIsBounded(t *testing.T) {
@@ -72,7 +73,7 @@ func TestKeysThatShareASlot(t *testing.T) {
 	c.put(one, c.epoch.Load())
 	require.Same(t, one, get(one))
 	require.Nil(t, get(other))
-	require.Zero(t, c.revision(&other.sum, recordKey{other.tenant, other.id}))
+	require.Zero(t, c.revision(recordKey{other.tenant, other.id}))
 	c.put(other, c.epoch.Load())
 	require.Same(t, other, get(other))
 	require.Nil(t, get(one))
@@ -82,4 +83,33 @@ func TestKeysThatShareASlot(t *testing.T) {
 	require.Same(t, other, get(other), "the one that was pushed out takes nothing with it")
 	c.evict(recordKey{"", "key_2"})
 	require.Nil(t, get(other))
+}
+
+// A key with all the labels that it may have takes as much of CacheSize as it takes of memory.
+func TestLargeEntriesWeighMore(t *testing.T) {
+	t.Parallel()
+	c, entryOf := newTestCache(1000)
+	large := &record{
+		kind: KindAccess, state: StateActive, revision: 1, versions: []version{{number: 1, state: StateActive}},
+		labels: map[string]string{},
+	}
+	for n := range 64 {
+		large.labels[fmt.Sprint("label ", n)] = strings.Repeat("x", 500)
+	}
+	for n := range 500 {
+		large.id = fmt.Sprint("key_", n)
+		c.put(c.newEntry(newCacheKey("", large.id), c.clocks(time.Now()), large, 0), c.epoch.Load())
+		c.lend(&lease{rec: &record{id: large.id, revision: 1}, size: 32_000}, c.epoch.Load())
+	}
+	_, hits, _, _ := c.held()
+	require.Less(t, hits, 1000/30+cacheShards)
+	require.Less(t, len(c.leases), 1000/30)
+	for n := range 500 {
+		id := fmt.Sprint("key_", n)
+		require.EqualValues(t, 1, c.revision(recordKey{"", id}), "what was pushed out is not forgotten")
+		c.evict(recordKey{"", id})
+	}
+	require.Zero(t, c.weight+c.lent)
+	c.put(entryOf(1), c.epoch.Load())
+	require.Equal(t, 1, c.weight)
 }

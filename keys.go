@@ -57,7 +57,7 @@ type Options struct {
 	Now       func() time.Time // nil: time.Now
 	Logger    *slog.Logger     // nil: silent
 	MaxStale  time.Duration    // 0: every Verify and Use reads the store
-	CacheSize int              // entries; 0: 100,000
+	CacheSize int              // entries, one of several kB being as many; 0: 100,000
 
 	IssuedOnly bool // refuse chosen values, on Issue and on Verify: then no malformed token costs a read
 
@@ -123,6 +123,7 @@ func New(ctx context.Context, store Store, kek KEK, opts *Options) (*Manager, er
 	s.uses.start(s.now())
 	s.limiter = newLocalLimiter(s.now)
 	s.cache.init(&s.opts, s.now, s.replica.lag, &s.uses)
+	s.rings.changed = s.cache.reset // a key that made what is cached may be gone
 	if err := s.rings.start(ctx, store); err != nil {
 		return nil, wrapError(ctx, opNew, "", err)
 	}
@@ -241,13 +242,21 @@ func (m *Manager) In(s Store) (view *Manager, committed func()) {
 // begin stands at the start of every call: it refuses those on a broken view, and sees to it that the root keyrings are
 // as of the last minute.
 func (m *Manager) begin(ctx context.Context, action Action) error {
+	err := m.callable(ctx, action)
+	if err == nil {
+		m.refresh(ctx, m.now())
+	}
+	return err
+}
+
+// callable is begin without a look at the keyrings.
+func (m *Manager) callable(ctx context.Context, action Action) error {
 	if m.broken != nil {
 		return &Error{Op: string(action), Code: ErrInvalid, Err: m.broken}
 	}
 	if actor, ok := ActorFrom(ctx); ok && !textOK(actor.ID) { // it is going to stand in events
 		return &Error{Op: string(action), Code: ErrInvalid, Err: errors.New("the actor's id is malformed")}
 	}
-	m.refresh(ctx, m.now())
 	return nil
 }
 

@@ -100,6 +100,11 @@ func (m *Manager) markUsed(ctx context.Context, f *found, now time.Time, r Reque
 	if !needsMark(f.rec, v) || m.marks.has(key, v.digests) { // the next flush tries it again
 		return nil
 	}
+	if m.tx == nil {
+		limited, cancel := context.WithTimeout(ctx, inlineWait)
+		defer cancel()
+		ctx = limited
+	}
 	ended, err := m.commitMark(ctx, f.rec, f.at, now)
 	if errors.Is(err, errLost) && m.tx == nil {
 		fresh, refusal := m.reread(ctx, f.tenant, f.id)

@@ -54,7 +54,7 @@ func (r *replica) init(store Store, stale time.Duration) error {
 }
 
 // findCopy asks the replica. It reports false where the primary has to be asked: see Replicated.
-func (m *Manager) findCopy(ctx context.Context, k *cacheKey, list []digest, now stamp) (found, bool) {
+func (m *Manager) findCopy(ctx context.Context, list []digest, now stamp) (found, bool) {
 	r := &m.replica
 	if r.lookup == nil || m.cache.lost(r.lag, now) {
 		return found{}, false
@@ -67,7 +67,7 @@ func (m *Manager) findCopy(ctx context.Context, k *cacheKey, list []digest, now 
 		return found{}, false
 	}
 	name := recordKey{got.tenant, got.id}
-	return got, got.revision >= m.cache.revision(k, name) && !m.cache.heard(name, r.lag, now)
+	return got, got.revision >= m.cache.revision(name) && !m.cache.heard(name, r.lag, now)
 }
 
 // lookupCopy is the replica's Lookup, which may fail without being asked again at once.
@@ -136,7 +136,7 @@ func (c *cache) changedAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.noteAll()
-	c.epoch.Add(1)
+	c.changedAny = c.epoch.Add(1)
 }
 
 // lost reports whether within d of now it became unknown what had changed.

@@ -46,6 +46,8 @@ type rings struct {
 	now  func() time.Time
 	log  *slog.Logger
 
+	changed func() // called when root keyrings of another revision have been read
+
 	roots   atomic.Pointer[rootRings]
 	checked atomic.Int64 // microseconds: when roots were last held against the store
 
@@ -205,6 +207,8 @@ func (r *rings) refresh(ctx context.Context, store Store, now time.Time) {
 	if age := us - before; age >= 0 && age < ringRefresh.Microseconds() || !r.checked.CompareAndSwap(before, us) {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, inlineWait)
+	defer cancel()
 	if err := r.reload(ctx, store); err != nil {
 		r.checked.CompareAndSwap(us, us-(ringRefresh-ringRetry).Microseconds())
 		r.log.LogAttrs(ctx, slog.LevelError, "keycote: the root keyrings could not be read again", slog.Any("error", err))
@@ -242,6 +246,9 @@ func (r *rings) reload(ctx context.Context, store Store) error {
 		return err
 	}
 	r.install(roots)
+	if r.changed != nil {
+		r.changed()
+	}
 	return nil
 }
 

@@ -10,6 +10,8 @@ import (
 const (
 	// pollEvery is how often Run reads the change feed when nobody wakes it.
 	pollEvery = time.Second
+	// flushMost bounds a Flush by Run. What it has not come to, the next one writes.
+	flushMost = time.Minute
 	// pollLeast bounds the polling that a small MaxStale brings about.
 	pollLeast = 100 * time.Millisecond
 
@@ -51,7 +53,10 @@ func (m *Manager) Run(ctx context.Context) error {
 			}
 			return nil
 		case <-ticker.C:
-			if err := m.Flush(ctx); err != nil {
+			limited, cancel := context.WithTimeout(ctx, flushMost)
+			err := m.Flush(limited)
+			cancel()
+			if err != nil {
 				m.logFailure(ctx, "the use log could not be written, and will be tried again", err)
 			}
 		}
@@ -113,7 +118,9 @@ func (m *Manager) listen(ctx context.Context, n Notifier, wakes chan<- struct{})
 func (m *Manager) follow(ctx context.Context, position string) string {
 	for {
 		before := m.cache.stamp(m.now())
-		changes, next, err := m.main.Changes(ctx, position)
+		limited, cancel := context.WithTimeout(ctx, storeWait)
+		changes, next, err := m.main.Changes(limited, position)
+		cancel()
 		switch {
 		case errors.Is(err, ErrNotFound):
 			// What happened in between is not known: look at everything again.
@@ -129,6 +136,9 @@ func (m *Manager) follow(ctx context.Context, position string) string {
 				m.cache.evict(recordKey{c.Tenant, c.ID})
 			case c.Space == spaceKeyring:
 				m.cache.changedAll() // first: who read before this vouches for nothing
+				if c.Tenant == "" {
+					m.cache.reset() // a key that made what is cached may be gone
+				}
 				m.rings.tenants.drop(c.Tenant)
 				m.rings.checked.Store(0)
 			}

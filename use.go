@@ -16,7 +16,7 @@ import (
 // before it is opened; with [ErrScope] when r.Scopes asks for any, since a credential has none; with [ErrForbidden],
 // [ErrTampered], [ErrShredded], [ErrKEK] and [ErrUnavailable].
 func (m *Manager) Use(ctx context.Context, id string, r Request) (Grant, Secret, error) {
-	if err := m.begin(ctx, ActionUse); err != nil {
+	if err := m.callable(ctx, ActionUse); err != nil {
 		return Grant{}, Secret{}, err
 	}
 	now := m.now()
@@ -59,38 +59,69 @@ func (m *Manager) Use(ctx context.Context, id string, r Request) (Grant, Secret,
 	}, secret, nil
 }
 
+// loaded is a record as Get gives it.
+type loaded struct {
+	rec   *record // shared, and never written to
+	raw   *Record
+	known stamp
+}
+
+func (l loaded) of() (recordKey, stamp) { return recordKey{l.rec.tenant, l.rec.id}, l.known }
+
 // credential returns what Use judges: on lease within MaxStale, else from the store.
 func (m *Manager) credential(ctx context.Context, id string, now time.Time) (*record, []UseCount, error) {
-	leasing := m.cache.stale > 0 && m.tx == nil
-	var known stamp
-	var epoch int64
-	if leasing {
-		known = m.cache.stamp(now)
-		if rec := m.cache.leased(recordKey{m.tenant, id}, known); rec != nil {
-			return rec, nil, nil
+	var got loaded
+	var err error
+	if m.cache.stale == 0 || m.tx != nil {
+		m.refresh(ctx, now)
+		got.rec, got.raw, err = m.load(ctx, id)
+	} else {
+		r := recordKey{m.tenant, id}
+		if l := m.cache.leased(r, m.cache.stamp(now)); l != nil {
+			return l.rec, nil, nil
 		}
-		epoch = m.cache.epoch.Load()
-	}
-	rec, raw, err := m.load(ctx, id)
-	if leasing {
-		for again := true; err == nil && rec.revision < m.cache.leaseRevision(recordKey{m.tenant, id}); again = false {
-			if !again {
-				err = m.tampered(ctx, m.tenant, id, "the record is older than it was")
-				break
-			}
-			rec, raw, err = m.load(ctx, id)
-		}
+		m.refresh(ctx, now) // what is on lease must not wait for a store that hangs
+		got, err = m.cache.loads.do(ctx, &m.cache, r, func(f *flight[loaded]) { m.borrow(ctx, r, f) }, loaded.of)
 	}
 	if err != nil {
 		if _, ok := ActorFrom(ctx); ok {
-			err = m.hidden(ctx, ActionUse, id, raw, err)
+			err = m.hidden(ctx, ActionUse, id, got.raw, err)
 		}
 		return nil, nil, err
 	}
-	if leasing && rec.kind == KindCredential {
-		m.cache.lend(&lease{rec, known}, epoch)
+	if got.raw == nil { // on lease by now
+		return got.rec, nil, nil
 	}
-	return rec, raw.Uses, nil
+	return got.rec, got.raw.Uses, nil
+}
+
+// borrow reads a credential and publishes its lease. One that is older than it was is read once more, and not believed if
+// it still is.
+func (m *Manager) borrow(ctx context.Context, r recordKey, f *flight[loaded]) {
+	if l := m.cache.leased(r, f.began); l != nil { // another one has borrowed it since we looked
+		f.value, f.ended = loaded{rec: l.rec, known: l.known}, true
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, storeWait)
+	defer cancel()
+	f.value.known = f.began
+	select {
+	case m.lanes.credentials <- struct{}{}:
+		defer func() { <-m.lanes.credentials }()
+		f.value.rec, f.value.raw, f.err = m.load(limited, r.id)
+		if least := m.cache.revision(r); f.err == nil && f.value.rec.revision < least {
+			f.value.rec, f.value.raw, f.err = m.load(limited, r.id)
+			if f.err == nil && f.value.rec.revision < least {
+				f.err = m.tampered(ctx, r.tenant, r.id, olderThanItWas)
+			}
+		}
+	case <-limited.Done():
+		f.err = limited.Err()
+	}
+	f.ended = f.err == nil || ctx.Err() == nil
+	if f.err == nil && f.value.rec.kind == KindCredential {
+		m.cache.lend(&lease{f.value.rec, f.value.known, len(f.value.raw.Body)}, f.epoch)
+	}
 }
 
 // judgeUse decides whether a credential may be opened for this request.
@@ -296,7 +327,7 @@ func (m *Manager) dataRing(ctx context.Context, now bool) (*keyring, error) {
 			return ring, nil
 		}
 		ring, err := m.rings.dataNow(ctx, m.store, m.tenant)
-		if err == nil && m.cache.epoch.Load() == epoch {
+		if err == nil && !m.cache.changedAnySince(epoch) {
 			m.rings.tenants.vouch(ring, moment)
 		}
 		return ring, err

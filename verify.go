@@ -133,63 +133,83 @@ func (m *Manager) answer(ctx context.Context, value string, now time.Time) (foun
 	if err != nil {
 		return found{}, err
 	}
-	for {
-		f, leader := m.cache.join(k)
-		if leader {
-			return m.fill(ctx, k, f, list, moment)
-		}
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-			return found{}, ctx.Err()
-		}
-		switch fed := m.cache.fed.Load(); {
-		case f.err != nil:
-			return found{}, f.err
-		case f.entry == nil && !f.missed:
-			return m.find(ctx, list)
-		case f.epoch != m.cache.epoch.Load() || !m.cache.fresh(f.known, m.cache.stamp(m.now()), fed):
-		case f.missed:
-			return found{}, ErrUnknownKey
-		default:
-			return f.entry.found(), nil
-		}
+	got, err := m.cache.reads.do(ctx, &m.cache, k, func(f *flight[fetched]) { m.fill(ctx, k, f, list) }, fetched.of)
+	switch {
+	case err != nil:
+		return found{}, err
+	case got.entry != nil:
+		return got.entry.found(), nil
+	}
+	return got.rec.clone().found(got.at), nil // each caller strips his own
+}
+
+// fetched is what a read for the cache has found: an entry, or a record whose version needs its first use written down.
+// Such a one is not published: each of its verifications has to see to that.
+type fetched struct {
+	entry *entry
+	rec   *record
+	at    int
+	known stamp
+}
+
+func (f fetched) of() (r recordKey, known stamp) {
+	if f.entry != nil {
+		return recordKey{f.entry.tenant, f.entry.id}, f.known
+	}
+	return recordKey{f.rec.tenant, f.rec.id}, f.known
+}
+
+// fill reads what the cache does not know, and publishes it.
+func (m *Manager) fill(ctx context.Context, k cacheKey, f *flight[fetched], list []digest) {
+	switch e, missed := m.cache.get(&k, f.began); { // another one has filled it since we looked
+	case e != nil:
+		f.value, f.ended = fetched{entry: e, known: e.known}, true
+		return
+	case missed:
+		f.err, f.ended = ErrUnknownKey, true
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, storeWait)
+	defer cancel()
+	known := f.began
+	got, copied := m.findCopy(limited, list, f.began)
+	if copied {
+		known = known.before(m.replica.lag)
+	} else {
+		got, f.err = m.findNewest(limited, list)
+	}
+	f.ended = f.err == nil || ctx.Err() == nil
+	f.value.known = known
+	switch {
+	case f.err == nil && needsMark(got.rec, &got.rec.versions[got.at]):
+		f.value.rec, f.value.at = got.rec, got.at
+	case f.err == nil:
+		f.value.entry = m.cache.newEntry(k, known, got.rec, got.at)
+		m.cache.put(f.value.entry, f.epoch)
+	case errors.Is(f.err, ErrUnknownKey) && list[0].kind == digestToken:
+		m.cache.putMiss(k, known, f.epoch)
 	}
 }
 
-// fill reads what the cache does not know, publishes it, and lets those go who wait for it. A version whose first use
-// must be written down is not published: each of its verifications has to see to that.
-func (m *Manager) fill(ctx context.Context, k cacheKey, f *flight, list []digest, known stamp) (found, error) {
-	defer m.cache.land(k, f)
-	if got, ok := m.findCopy(ctx, &k, list, known); ok {
-		f.known = known.before(m.replica.lag)
-		f.entry = m.cache.newEntry(k, f.known, got.rec, got.at)
-		m.cache.put(f.entry, f.epoch)
-		return f.entry.found(), nil
-	}
-	f.known = known
+// findNewest is find for a process that remembers revisions: a record that is older than it was is read once more, and
+// not believed if it still is.
+func (m *Manager) findNewest(ctx context.Context, list []digest) (found, error) {
 	got, err := m.find(ctx, list)
-	for again := true; err == nil && got.revision < m.cache.revision(&k, recordKey{got.tenant, got.id}); again = false {
-		if !again {
-			err = m.tampered(ctx, got.tenant, got.id, "the record is older than it was")
-			break
-		}
-		got, err = m.find(ctx, list)
+	if err != nil {
+		return got, err
 	}
-	switch {
-	case err == nil && needsMark(got.rec, &got.rec.versions[got.at]):
-	case err == nil:
-		f.entry = m.cache.newEntry(k, known, got.rec, got.at)
-		m.cache.put(f.entry, f.epoch)
-		return f.entry.found(), nil
-	case errors.Is(err, ErrUnknownKey) && list[0].kind == digestToken:
-		f.missed = true
-		m.cache.putMiss(k, known, f.epoch)
-	case ctx.Err() == nil: // else the others read for themselves
-		f.err = err
+	r := recordKey{got.tenant, got.id}
+	least := m.cache.revision(r)
+	if got.revision >= least {
+		return got, nil
+	}
+	if got, err = m.find(ctx, list); err == nil && got.tenant == r.tenant && got.id == r.id && got.revision < least {
+		return found{}, m.tampered(ctx, r.tenant, r.id, olderThanItWas)
 	}
 	return got, err
 }
+
+const olderThanItWas = "the record is older than it was"
 
 // digestsOf returns what a value is found by, or ErrUnknownKey for one that can be refused without asking the store.
 func (m *Manager) digestsOf(ctx context.Context, value string) ([]digest, error) {
@@ -261,14 +281,16 @@ func (m *Manager) findIn(ctx context.Context, look lookup, list []digest) (found
 
 // lanes bound the lookups under way at once, so that a slow store is not buried. Values of other than issued form have a
 // lane of their own: anybody can make them up, and they must not starve keys that were issued.
-type lanes struct{ issued, others chan struct{} }
+type lanes struct{ issued, others, credentials chan struct{} }
 
 const (
 	issuedLane = 256
 	othersLane = 32
 )
 
-func newLanes() lanes { return lanes{make(chan struct{}, issuedLane), make(chan struct{}, othersLane)} }
+func newLanes() lanes {
+	return lanes{make(chan struct{}, issuedLane), make(chan struct{}, othersLane), make(chan struct{}, issuedLane)}
+}
 
 func (l *lanes) of(kind digestKind) chan struct{} {
 	if kind == digestToken {
