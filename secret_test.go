@@ -160,7 +160,7 @@ func TestNothingPrintsWhatALiveManagerHolds(t *testing.T) {
 	revealed, err := m.Reveal(ctx, cred.ID, "test")
 	require.NoError(t, err)
 	require.Equal(t, planted, revealed.Reveal())
-	_, refused := m.Verify(ctx, issued.Reveal()[:20]+"x"+issued.Reveal()[21:], keycote.Request{})
+	_, refused := m.Verify(ctx, issued.Reveal()[:20]+"~"+issued.Reveal()[21:], keycote.Request{})
 	require.ErrorIs(t, refused, keycote.ErrUnauthenticated)
 	_, scope := m.Verify(ctx, issued.Reveal(), keycote.Request{Scopes: []string{"c"}})
 	require.ErrorIs(t, scope, keycote.ErrScope)
