@@ -1,11 +1,13 @@
 package keycote
 
 import (
+	"cmp"
 	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,7 +16,7 @@ import (
 )
 
 // Message says err in words for a person: a Violation, a Code, or an error that holds one. lang is a BCP 47 tag or the
-// value of an Accept-Language header; English when nothing fits.
+// value of an Accept-Language header, of which the first 16 entries count; English when nothing fits.
 //
 // A Violation begins with the name of its field, and with its place in a list, counted from 1. A [*ValidationError] is
 // all of its violations, one on each line. A code that the catalogue does not know is said by the Violation's Text. Any
@@ -41,6 +43,7 @@ func Message(lang string, err error) string {
 }
 
 // Language returns the BCP 47 tag of the language in which [Message] answers lang: what Content-Language says of it.
+// Who has several messages for one reader asks once, and hands Message the tag.
 func Language(lang string) string { return catalogueFor(lang).locale }
 
 // unknownCode is the catalogue's entry for all that has no message of its own. It is no Code of this module.
@@ -136,6 +139,7 @@ const defaultLocale = "en-US"
 // catalogues reads the files at the first message, so that a program that never asks for one pays nothing.
 var catalogues = sync.OnceValue(func() (all struct {
 	list    []*catalogue
+	named   map[string]*catalogue
 	matcher language.Matcher
 }) {
 	names := []string{"messages/" + defaultLocale + ".json"} // first, because that is what the matcher falls back on
@@ -145,6 +149,7 @@ var catalogues = sync.OnceValue(func() (all struct {
 			names = append(names, f)
 		}
 	}
+	all.named = map[string]*catalogue{}
 	var tags []language.Tag
 	for _, name := range names {
 		c := &catalogue{locale: localeOf(name)}
@@ -154,6 +159,7 @@ var catalogues = sync.OnceValue(func() (all struct {
 		err = errors.Join(err, tagErr)
 		c.colon = colonOf(tag)
 		all.list, tags = append(all.list, c), append(tags, tag)
+		all.named[c.locale] = c
 	}
 	if err != nil {
 		//house:allow panic the catalogues are compiled in, and a test reads every one of them
@@ -178,21 +184,52 @@ func colonOf(tag language.Tag) string {
 	return ": "
 }
 
-// maxLanguages is the most bytes of an Accept-Language header that is looked at. Browsers send less than a hundred.
-const maxLanguages = 512
+// What is looked at of an Accept-Language header: anybody may send one, and matching costs by the entry. Browsers send
+// less than a hundred bytes, and as many entries as their user reads languages.
+const (
+	maxLanguages     = 16
+	maxLanguageBytes = 512
+)
 
+// catalogueFor returns the catalogue that lang asks for. The tag of a catalogue, such as Language returns, is looked up
+// at once.
 func catalogueFor(lang string) *catalogue {
 	all := catalogues()
-	if lang == "" || len(lang) > maxLanguages {
+	if lang == "" {
 		return all.list[0]
 	}
-	tags, _, err := language.ParseAcceptLanguage(lang)
-	if err != nil {
-		return all.list[0]
+	if c := all.named[lang]; c != nil {
+		return c
 	}
-	_, i, confidence := all.matcher.Match(tags...)
+	_, i, confidence := all.matcher.Match(languagesIn(lang)...)
 	if confidence == language.No {
 		return all.list[0]
 	}
 	return all.list[i]
+}
+
+// languagesIn returns the tags of an Accept-Language header, the most wanted first. An entry that is malformed, or names
+// a language or a variant that is not registered, says nothing of the others; one that the bound cuts is left out.
+func languagesIn(list string) []language.Tag {
+	if len(list) > maxLanguageBytes {
+		list = list[:strings.LastIndexByte(list[:maxLanguageBytes+1], ',')+1]
+	}
+	type wanted struct {
+		tag    language.Tag
+		weight float32
+	}
+	var found []wanted
+	for n, more := 0, true; more && n < maxLanguages; n++ {
+		var entry string
+		entry, list, more = strings.Cut(list, ",")
+		if tags, weights, err := language.ParseAcceptLanguage(entry); err == nil && len(tags) == 1 {
+			found = append(found, wanted{tags[0], weights[0]})
+		}
+	}
+	slices.SortStableFunc(found, func(a, b wanted) int { return cmp.Compare(b.weight, a.weight) })
+	tags := make([]language.Tag, len(found))
+	for i := range found {
+		tags[i] = found[i].tag
+	}
+	return tags
 }

@@ -18,11 +18,11 @@ import (
 //
 // The first that matches decides: 401 [keycote.ErrUnauthenticated]; 409 a ValidationError that only names what is
 // taken, 422 any other; 403 ErrScope and ErrForbidden; 404 ErrNotFound; 409 ErrConflict, ErrRevoked, ErrDisabled and
-// ErrExpired; 410 ErrShredded; 429 ErrLimited, with Retry-After and RateLimit fields; 422 ErrInvalid; 503 ErrUnavailable, ErrKEK and a
-// context that ended; 500 anything else, nil included.
+// ErrExpired; 410 ErrShredded; 429 ErrLimited, with Retry-After and RateLimit fields; 422 ErrInvalid; 503 ErrUnavailable,
+// ErrKEK and a context that ended; 500 anything else, nil included.
 //
-// It is the whole answer: what the handler has set for another body (its length, encoding, validators, caching) is
-// replaced. It must come before anything is written.
+// It is the whole answer: what the handler has set for another body (its length, encoding, name, digests, validators,
+// trailers, caching) is replaced. It must come before anything is written.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	writeError(w, r, err, plainChallenges)
 }
@@ -160,10 +160,18 @@ func ended(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
+// ofTheBody are the fields of a body that is not sent after all. The targeted cache controls (RFC 9213, and what Edge
+// Side Includes had before) are among them because a cache that knows one does not look at Cache-Control.
+var ofTheBody = []string{
+	"Accept-Ranges", "Cdn-Cache-Control", "Content-Digest", "Content-Disposition", "Content-Encoding", "Content-Location",
+	"Content-Md5", "Content-Range", "Digest", "Etag", "Expires", "Last-Modified", "Repr-Digest", "Surrogate-Control",
+	"Trailer", "Transfer-Encoding",
+}
+
 // writeError writes err with says as the challenges, and returns the status.
 func writeError(w http.ResponseWriter, r *http.Request, err error, says challenges) int {
 	status, code, invalid := statusOf(err)
-	language := keycote.Language(r.Header.Get("Accept-Language"))
+	language := keycote.Language(strings.Join(r.Header["Accept-Language"], ",")) // several lines are one list
 	p := problem{
 		Type: typePrefix + string(code), Title: keycote.Message(language, code), Status: status, Code: code,
 	}
@@ -188,8 +196,8 @@ func writeError(w http.ResponseWriter, r *http.Request, err error, says challeng
 	}
 	body, _ := json.Marshal(p) // strings, numbers and lists of them: there is nothing that could fail
 	body = append(body, '\n')
-	for _, other := range []string{"Content-Encoding", "Content-Range", "Etag", "Last-Modified", "Accept-Ranges"} {
-		h.Del(other)
+	for _, name := range ofTheBody {
+		h.Del(name)
 	}
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Content-Language", language)

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -142,7 +144,15 @@ func TestLanguages(t *testing.T) {
 	w := written(t, "GET", keycote.ErrNotFound, "Accept-Language: zh-CN,en;q=0.5")
 	require.Equal(t, "zh-Hans", w.Header().Get("Content-Language"))
 	require.Contains(t, w.Body.String(), keycote.Message("zh-Hans", keycote.ErrNotFound))
-	for _, none := range []string{"", "tlh", "%%%", strings.Repeat("zh,", 400)} {
+	for _, lines := range [][]string{
+		{"Accept-Language: de, qx;q=0.5"}, {"Accept-Language: de;q=1.0, en-xyzzy;q=0.2"},
+		{"Accept-Language: en;q=0.2", "Accept-Language: de"}, {"Accept-Language: ", "Accept-Language: de"},
+	} {
+		w = written(t, "GET", keycote.ErrNotFound, lines...)
+		require.Equal(t, "de-DE", w.Header().Get("Content-Language"), lines)
+		require.Contains(t, w.Body.String(), keycote.Message("de-DE", keycote.ErrNotFound), lines)
+	}
+	for _, none := range []string{"", "tlh", "%%%", strings.Repeat("tlh,", 400)} {
 		w = written(t, "GET", keycote.ErrNotFound, "Accept-Language: "+none)
 		require.Equal(t, "en-US", w.Header().Get("Content-Language"))
 		require.Contains(t, w.Body.String(), "This does not exist.")
@@ -156,13 +166,19 @@ func TestWholeAnswer(t *testing.T) {
 	for name, value := range map[string]string{
 		"Content-Type": "text/csv", "Content-Length": "4", "Content-Encoding": "gzip", "ETag": `"a"`, "Cache-Control": "public",
 		"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT", "Vary": "Origin", "X-Request-Id": "1",
+		"Content-Disposition": "attachment", "Content-Location": "/orders.csv", "Content-Digest": "sha-256=:AA==:",
+		"Repr-Digest": "sha-256=:AA==:", "Digest": "sha-256=AA==", "Content-MD5": "AA==", "Content-Range": "bytes 0-3/9",
+		"Accept-Ranges": "bytes", "Expires": "Wed, 21 Oct 2099 07:28:00 GMT", "Trailer": "X-Sum",
+		"Transfer-Encoding": "chunked", "CDN-Cache-Control": "max-age=60", "Surrogate-Control": "max-age=60",
 	} {
 		w.Header().Set(name, value)
 	}
 	keyhttp.WriteError(w, httptest.NewRequestWithContext(t.Context(), "GET", "/", nil), keycote.ErrConflict)
-	for _, gone := range []string{"Content-Encoding", "ETag", "Last-Modified"} {
-		require.Empty(t, w.Header().Values(gone), gone)
-	}
+	names := slices.Sorted(maps.Keys(w.Header()))
+	require.Equal(t, []string{
+		"Cache-Control", "Content-Language", "Content-Length", "Content-Type", "Vary", "X-Content-Type-Options", "X-Request-Id",
+	}, names)
+	require.Equal(t, "application/problem+json", w.Header().Get("Content-Type"))
 	require.Equal(t, []string{"no-store"}, w.Header().Values("Cache-Control"))
 	require.Equal(t, []string{strconv.Itoa(w.Body.Len())}, w.Header().Values("Content-Length"))
 	require.Equal(t, []string{"Origin", "Accept-Language"}, w.Header().Values("Vary"))
