@@ -29,6 +29,7 @@ type LimitState struct {
 	Policy    string        // "rate" or "quota"
 	Limit     int64         // Limit.Rate or Limit.Quota
 	Window    time.Duration // Limit.Per or Limit.Period
+	Burst     int64         // of a rate, the most that can remain: a Limiter need not say it, Verify does
 	Remaining int64         // uses that would be let through now; under a rate whose Burst is above Rate, it may exceed Limit
 	Reset     time.Duration // until everything remains again, if there are no more uses
 }
@@ -55,15 +56,29 @@ func (m *Manager) take(ctx context.Context, s *standing) ([]LimitState, error) {
 	wait, states, err := m.askLimiter(ctx, s)
 	switch {
 	case err == nil && wait > 0:
-		return nil, &Error{Code: ErrLimited, RetryAfter: wait, Limits: slices.Clone(states)}
+		return nil, &Error{Code: ErrLimited, RetryAfter: wait, Limits: s.limit.described(states)}
 	case err == nil:
-		return slices.Clone(states), nil
+		return s.limit.described(states), nil
 	case ctx.Err() == nil && m.opts.LimitFailOpen:
 		m.unlimited.uses.Add(1)
 		m.tellUnlimited(ctx, err)
 		return nil, nil
 	}
 	return nil, &Error{Code: ErrUnavailable, Err: causeOf(err)}
+}
+
+// described returns a copy of a Limiter's states, with what l alone knows.
+func (l *Limit) described(states []LimitState) []LimitState {
+	states = slices.Clone(states)
+	for i := range states {
+		if s := &states[i]; s.Policy == policyRate {
+			s.Burst = int64(l.Burst)
+			if l.Burst <= 0 {
+				s.Burst = int64(l.Rate)
+			}
+		}
+	}
+	return states
 }
 
 func (m *Manager) askLimiter(ctx context.Context, s *standing) (time.Duration, []LimitState, error) {

@@ -61,7 +61,7 @@ func TestLimitIsEnforced(t *testing.T) {
 			g, err := verify()
 			require.NoError(t, err)
 			require.Equal(t, []keycote.LimitState{
-				{Policy: "rate", Limit: 2, Window: time.Minute, Remaining: 1, Reset: 30 * time.Second},
+				{Policy: "rate", Limit: 2, Window: time.Minute, Burst: 2, Remaining: 1, Reset: 30 * time.Second},
 				{Policy: "quota", Limit: 4, Window: time.Hour, Remaining: 3, Reset: time.Hour},
 			}, g.Limits())
 			g.Limits()[0].Remaining = 99
@@ -74,7 +74,7 @@ func TestLimitIsEnforced(t *testing.T) {
 			require.Equal(t, k.ID, e.ID)
 			require.Equal(t, "keycote: verify "+k.ID+": limited", e.Error())
 			require.Equal(t, []keycote.LimitState{
-				{Policy: "rate", Limit: 2, Window: time.Minute, Remaining: 0, Reset: time.Minute},
+				{Policy: "rate", Limit: 2, Window: time.Minute, Burst: 2, Remaining: 0, Reset: time.Minute},
 				{Policy: "quota", Limit: 4, Window: time.Hour, Remaining: 2, Reset: time.Hour},
 			}, e.Limits)
 			w.clock.Advance(30*time.Second - time.Microsecond)
@@ -204,8 +204,9 @@ func (f *fakeLimiter) Take(ctx context.Context, tenant, id string, l keycote.Lim
 
 func TestOptionsLimiter(t *testing.T) {
 	t.Parallel()
-	limit := keycote.Limit{Rate: 1, Per: time.Hour}
+	limit := keycote.Limit{Rate: 1, Per: time.Hour, Burst: 9}
 	states := []keycote.LimitState{{Policy: "rate", Limit: 1, Window: time.Hour, Remaining: 7}}
+	told := []keycote.LimitState{{Policy: "rate", Limit: 1, Window: time.Hour, Burst: 9, Remaining: 7}}
 	var wait time.Duration
 	var asked []string
 	f := &fakeLimiter{}
@@ -222,12 +223,13 @@ func TestOptionsLimiter(t *testing.T) {
 	for range 3 {
 		g, err := w.Verify(t.Context(), token, keycote.Request{})
 		require.NoError(t, err)
-		require.Equal(t, states, g.Limits())
+		require.Equal(t, told, g.Limits())
 	}
 	require.Equal(t, []string{"acme " + k.ID, "acme " + k.ID, "acme " + k.ID}, asked)
 	wait = 90 * time.Second
 	_, err := w.Verify(t.Context(), token, keycote.Request{})
-	require.Equal(t, states, requireLimited(t, err, wait).Limits)
+	require.Equal(t, told, requireLimited(t, err, wait).Limits)
+	require.Zero(t, states[0].Burst, "a Limiter's states are its own")
 }
 
 func TestALimiterThatFails(t *testing.T) {

@@ -47,6 +47,16 @@ func TestRequireTellsLimits(t *testing.T) {
 	env.Clock.Advance(5 * time.Second)
 	require.Equal(t, 200, call(secret.Reveal()).Code, "Retry-After is when it works again")
 
+	_, secret, err = env.Manager.Issue(t.Context(), keycote.IssueParams{
+		Name: "bursting", Limit: keycote.Limit{Rate: 1, Per: time.Second, Burst: 2},
+	})
+	require.NoError(t, err)
+	for _, want := range []string{`"rate";r=1;t=1`, `"rate";r=0;t=2`, `"rate";r=0;t=2`} {
+		w := call(secret.Reveal())
+		require.Equal(t, `"rate";q=2;w=2`, w.Header().Get("RateLimit-Policy"), "what is left is never more than what is allowed")
+		require.Equal(t, want, w.Header().Get("RateLimit"))
+	}
+
 	w := call(env.Issue())
 	require.Equal(t, 200, w.Code)
 	require.Empty(t, w.Header().Get("RateLimit"), "a key without a limit has none to tell of")
