@@ -39,7 +39,10 @@ func newProxies(trusted []netip.Prefix, header string) (proxies, error) {
 		return p, nil
 	}
 	var err error
-	p.header, err = headerName(header)
+	switch p.header, err = headerName(header); p.header {
+	case authorization, "Cookie", "Host": // a client's own; and net/http keeps Host elsewhere
+		err = fmt.Errorf("no proxy says in %s where a request came from", p.header)
+	}
 	return p, err
 }
 
@@ -50,7 +53,9 @@ func newProxies(trusted []netip.Prefix, header string) (proxies, error) {
 // that end what it saw: past the entries that are trusted proxies themselves, to the first that is not. What stands
 // left of that one was sent by the client, and proves nothing. An entry that is no address (RFC 7239's "unknown" and
 // obfuscated names, or anything malformed) ends the walk without a result, as nobody vouches for what comes before it.
-// Several lines are one list in their order (RFC 9110, 5.3). When all entries are trusted the client is the leftmost.
+// Several lines are one list in their order (RFC 9110, 5.3). When all entries are trusted the client is the leftmost: a
+// proxy that asks for itself. A client cannot bring that about, for the proxy before us adds the client's address, unless
+// that is trusted too.
 func (p *proxies) client(r *http.Request) netip.Addr {
 	addr := peer(r.RemoteAddr)
 	if !p.trusts(addr) {

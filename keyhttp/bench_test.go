@@ -84,39 +84,50 @@ func BenchmarkRequire(b *testing.B) {
 
 // BenchmarkRefusals compares the time of the kinds of refusal, interleaved, with that of a genuine value whose record is
 // gone: what a client might learn from a clock. It reports the ratio of the medians for each. A value that was not made
-// here is refused without a read, and may be faster: whoever sends it knows that he made it up.
+// here is refused without a read, and may be faster: whoever sends it knows that he made it up. So are two keys, and none.
 func BenchmarkRefusals(b *testing.B) {
 	env := keytest.New(b, nil)
-	ctx := b.Context()
+	ctx, acme := b.Context(), env.Manager.Tenant("acme")
 	issue := func(name string, p keycote.IssueParams) (id, token string) {
 		p.Name, p.Scopes = name, []string{"orders:read"}
-		key, secret, err := env.Manager.Issue(ctx, p)
+		key, secret, err := acme.Issue(ctx, p)
 		require.NoError(b, err)
 		return key.ID, secret.Reveal()
 	}
 	deletedID, deleted := issue("deleted", keycote.IssueParams{})
-	require.NoError(b, env.Manager.Delete(ctx, deletedID, ""))
+	require.NoError(b, acme.Delete(ctx, deletedID, ""))
 	revokedID, revoked := issue("revoked", keycote.IssueParams{})
-	_, err := env.Manager.Revoke(ctx, revokedID, "")
+	_, err := acme.Revoke(ctx, revokedID, "")
 	require.NoError(b, err)
 	disabledID, disabled := issue("disabled", keycote.IssueParams{})
-	_, err = env.Manager.Disable(ctx, disabledID, "")
+	_, err = acme.Disable(ctx, disabledID, "")
 	require.NoError(b, err)
 	_, expired := issue("expired", keycote.IssueParams{ExpiresAt: env.Clock.Now().Add(time.Hour)})
 	env.Clock.Advance(time.Hour)
 	_, elsewhere := issue("elsewhere", keycote.IssueParams{Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
 
-	kinds := []struct{ name, token string }{
-		{"deleted", deleted}, {"revoked", revoked}, {"disabled", disabled}, {"expired", expired}, {"elsewhere", elsewhere},
-		{"mistyped", deleted[:len(deleted)-1] + "~"}, {"missing", ""},
+	_, umbras, err := env.Manager.Tenant("umbra").Issue(ctx, keycote.IssueParams{Name: "umbra's"})
+	require.NoError(b, err)
+
+	kinds := []struct{ name, tenant, token string }{
+		{"deleted", "acme", deleted}, {"revoked", "acme", revoked}, {"disabled", "acme", disabled},
+		{"expired", "acme", expired}, {"elsewhere", "acme", elsewhere}, {"another tenant's", "acme", umbras.Reveal()},
+		{"an unknown tenant's", "nobody", deleted}, {"no tenant's", "failing", deleted},
+		{"a malformed tenant's", "malformed", deleted},
+		{"mistyped", "acme", deleted[:len(deleted)-1] + "~"}, {"missing", "acme", ""}, {"two", "acme", deleted},
 	}
-	handler := keyhttp.Require(env.Manager, &keyhttp.Options{Logger: slog.New(slog.DiscardHandler)}, "orders:read")(
-		http.NotFoundHandler())
+	handler := keyhttp.Require(env.Manager, &keyhttp.Options{
+		Logger: slog.New(slog.DiscardHandler), Tenant: tenantOf,
+	}, "orders:read")(http.NotFoundHandler())
 	requests := make([]*http.Request, len(kinds))
 	for i, kind := range kinds {
 		requests[i] = benchRequest(b)
+		requests[i].Header.Set("X-Tenant", kind.tenant)
 		if kind.token != "" {
 			requests[i].Header.Set("Authorization", "Bearer "+kind.token)
+		}
+		if kind.name == "two" {
+			requests[i].Header.Set("X-API-Key", kind.token)
 		}
 	}
 	times := make([][]time.Duration, len(kinds))

@@ -23,8 +23,8 @@ const (
 	several
 )
 
-// credential returns the one key that r presents. A header that is there and empty presents a key, of no characters:
-// with Optional it must not pass for a request without one.
+// credential returns the one key that r presents. A header that is there and empty presents a key, of no characters, and
+// so does an Authorization that looks like Bearer and is not: with Optional neither may pass for a request without one.
 func (g *gate) credential(r *http.Request) (token string, from carrier) {
 	lines := r.Header[authorization]
 	if len(lines) > 1 {
@@ -47,19 +47,43 @@ func (g *gate) credential(r *http.Request) (token string, from carrier) {
 	return lines[0], inHeader
 }
 
+const bearerScheme = "Bearer"
+
 // bearer returns what follows the scheme, whose letters may be of either case (RFC 9110, 11.1). What follows is not
 // held to RFC 6750's alphabet, because a value that a person chose may hold any visible character; nothing is cut from
 // it but the blanks at its edges, so that two values which were joined are found to be no key.
+//
+// It is false for another scheme alone. An empty line, one that runs on behind the scheme's name, and another scheme to
+// which a proxy has joined a line with Bearer are keys, and bad ones: "".
 func bearer(line string) (token string, ok bool) {
-	const scheme = "Bearer"
-	if len(line) < len(scheme) || !strings.EqualFold(line[:len(scheme)], scheme) {
+	line = strings.Trim(line, " \t")
+	rest, ok := cutScheme(line)
+	switch {
+	case !ok:
+		return "", line == "" || joined(line)
+	case rest != "" && rest[0] != ' ' && rest[0] != '\t':
+		return "", true
+	}
+	return strings.TrimLeft(rest, " \t"), true
+}
+
+func cutScheme(s string) (rest string, ok bool) {
+	if len(s) < len(bearerScheme) || !strings.EqualFold(s[:len(bearerScheme)], bearerScheme) {
 		return "", false
 	}
-	rest := line[len(scheme):]
-	if rest != "" && rest[0] != ' ' && rest[0] != '\t' {
-		return "", false
+	return s[len(bearerScheme):], true
+}
+
+// joined reports whether Bearer and a blank, or nothing, stand behind a comma.
+func joined(line string) bool {
+	for more := true; more; {
+		_, line, more = strings.Cut(line, ",")
+		line = strings.TrimLeft(line, " \t")
+		if rest, ok := cutScheme(line); ok && (rest == "" || rest[0] == ' ' || rest[0] == '\t') {
+			return true
+		}
 	}
-	return strings.Trim(rest, " \t"), true
+	return false
 }
 
 // credentialHeader returns the header beside Authorization that may carry a key.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,6 +43,7 @@ func ask(t *testing.T, h http.Handler, edit func(*http.Request)) *httptest.Respo
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
+	fmt.Fprintln(suite, w.Code, w.Header(), w.Body)
 	return w
 }
 
@@ -61,7 +62,7 @@ func issueIn(t *testing.T, m *keycote.Manager, p keycote.IssueParams) (id, token
 	p.Scopes = []string{"orders:read"}
 	key, secret, err := m.Issue(t.Context(), p)
 	require.NoError(t, err)
-	return key.ID, secret.Reveal()
+	return key.ID, canary(secret.Reveal())
 }
 
 // TestOneRefusal sends every kind of bad key over a real connection, and compares what comes back byte for byte.
@@ -73,7 +74,7 @@ func TestOneRefusal(t *testing.T) {
 	var log bytes.Buffer
 	server := httptest.NewServer(keyhttp.Require(env.Manager, &keyhttp.Options{
 		Realm:  "orders",
-		Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Logger: testLogger(&log),
 		Tenant: func(r *http.Request) (string, error) {
 			switch name := r.Header.Get("X-Tenant"); name {
 			case "":
@@ -93,7 +94,7 @@ func TestOneRefusal(t *testing.T) {
 
 	goodID, good := issueIn(t, acme, keycote.IssueParams{Name: "good"})
 	_, second := issueIn(t, acme, keycote.IssueParams{Name: "second"})
-	const chosen = "Tr4vel,light=2031!"
+	chosen := canary("Tr4vel,light=2031!")
 	_, _ = issueIn(t, acme, keycote.IssueParams{Name: "chosen", Secret: keycote.NewSecret(chosen)})
 	_, elsewhere := issueIn(t, acme, keycote.IssueParams{
 		Name: "elsewhere", Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
@@ -134,6 +135,8 @@ func TestOneRefusal(t *testing.T) {
 		require.NoError(t, err)
 		answer, err := io.ReadAll(bufio.NewReader(conn))
 		require.NoError(t, err)
+		_, err = suite.Write(answer)
+		require.NoError(t, err)
 		return regexp.MustCompile("\r\nDate: [^\r]*").ReplaceAllString(string(answer), "")
 	}
 	for _, carried := range [][]string{
@@ -155,7 +158,7 @@ func TestOneRefusal(t *testing.T) {
 		"a digest": hex.EncodeToString(kept.Digests[0]), "a seal": hex.EncodeToString(kept.Seal), "empty": "",
 	}
 	tests := map[string][]string{
-		"missing": nil, "Basic": {"Authorization: Basic " + good}, "no scheme": {"Authorization: " + good},
+		"missing": nil, "an empty line": {"Authorization: "}, "Basic": {"Authorization: Basic " + good}, "no scheme": {"Authorization: " + good},
 		"a longer scheme": {"Authorization: Bearerish " + good},
 		"a cookie":        {"Cookie: X-API-Key=" + good + "; Authorization=Bearer " + good},
 		"another header":  {"X-Auth-Key: " + good},
@@ -202,7 +205,7 @@ func TestUnavailable(t *testing.T) {
 	tenant := func(*http.Request) (string, error) {
 		return "", fmt.Errorf("the directory: %w", keycote.ErrUnavailable)
 	}
-	options := &keyhttp.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	options := &keyhttp.Options{Logger: testLogger(&log)}
 	h := keyhttp.Require(keys, options, "orders:read")(whoever)
 	require.Equal(t, http.StatusOK, ask(t, h, headers("X-API-Key: "+token)).Code)
 
@@ -230,13 +233,15 @@ func TestUnavailable(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, w.Code)
 }
 
-// away is a store that can be cut off.
+// away is a store that can be cut off, and counts how often it is asked for a value.
 type away struct {
 	keycote.Store
-	err error
+	err   error
+	reads atomic.Int64
 }
 
 func (a *away) Lookup(ctx context.Context, digests [][]byte) (keycote.Record, error) {
+	a.reads.Add(1)
 	if a.err != nil {
 		return keycote.Record{}, a.err
 	}
@@ -246,7 +251,7 @@ func (a *away) Lookup(ctx context.Context, digests [][]byte) (keycote.Record, er
 func TestRequire(t *testing.T) {
 	t.Parallel()
 	env := keytest.New(t, nil)
-	read, both, none := env.Issue("orders:read"), env.Issue("orders:**"), env.Issue()
+	read, both, none := canary(env.Issue("orders:read")), canary(env.Issue("orders:**")), canary(env.Issue())
 	for _, tt := range []struct {
 		name      string
 		opts      *keyhttp.Options
@@ -343,7 +348,7 @@ func TestGrant(t *testing.T) {
 // It counts allocations, so it runs alone.
 func TestAllocations(t *testing.T) {
 	env := keytest.New(t, &keycote.Options{MaxStale: time.Hour})
-	token := env.Issue("orders:read")
+	token := canary(env.Issue("orders:read"))
 	h := keyhttp.Require(env.Manager, &keyhttp.Options{
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, ForwardedHeader: "Forwarded",
 	}, "orders:read")(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -382,7 +387,7 @@ func TestSuperseded(t *testing.T) {
 func TestPrivate(t *testing.T) {
 	t.Parallel()
 	env := keytest.New(t, nil)
-	token := env.Issue()
+	token := canary(env.Issue())
 	plain := keyhttp.Require(env.Manager, nil)(whoever)
 	public := keyhttp.Require(env.Manager, nil)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Add("Cache-Control", "max-age=60")
@@ -391,103 +396,38 @@ func TestPrivate(t *testing.T) {
 	require.Empty(t, ask(t, plain, headers("Authorization: Bearer "+token)).Header()["Cache-Control"])
 	require.Equal(t, []string{"private", "max-age=60"}, ask(t, public, headers("X-API-Key: "+token)).Header()["Cache-Control"])
 	require.Equal(t, []string{"private"}, ask(t, plain, headers("X-API-Key: "+token)).Header()["Cache-Control"])
+	strict := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		plain.ServeHTTP(w, r)
+	})
+	require.Equal(t, []string{"no-store"}, ask(t, strict, headers("X-API-Key: "+token)).Header()["Cache-Control"])
 }
 
-// TestMisconfigured: what cannot be meant opens nothing, not even with Optional, and says so before the first request.
-func TestMisconfigured(t *testing.T) {
+// TestVary: what an Optional route answers depends on the key, and caches are told so.
+func TestVary(t *testing.T) {
 	t.Parallel()
 	env := keytest.New(t, nil)
-	token := env.Issue("**")
-	prefixes := func(list ...string) *keyhttp.Options {
-		o := &keyhttp.Options{}
-		for _, s := range list {
-			o.TrustedProxies = append(o.TrustedProxies, netip.MustParsePrefix(s))
-		}
-		return o
+	token := canary(env.Issue())
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Add("Vary", "Accept") })
+	vary := func(o keyhttp.Options, next http.Handler, lines ...string) []string {
+		w := httptest.NewRecorder()
+		w.Header().Set("Vary", "Origin")
+		r := httptest.NewRequestWithContext(t.Context(), "GET", "/orders", nil)
+		headers(lines...)(r)
+		gate := keyhttp.Require(env.Manager, &o)(next)
+		gate.ServeHTTP(w, r)
+		plain := ask(t, gate, headers(lines...)).Header().Values("Vary")
+		require.Equal(t, append([]string{"Origin"}, plain...), w.Header().Values("Vary"))
+		require.Equal(t, plain, ask(t, gate, headers(lines...)).Header().Values("Vary"), "and not once more with each answer")
+		return plain
 	}
-	for _, tt := range []struct {
-		name   string
-		keys   *keycote.Manager
-		opts   *keyhttp.Options
-		scopes []string
-	}{
-		{"no Manager", nil, &keyhttp.Options{}, nil},
-		{"an empty scope", env.Manager, &keyhttp.Options{}, []string{"orders:read", ""}},
-		{"an empty segment", env.Manager, &keyhttp.Options{}, []string{"orders:"}},
-		{"a wildcard", env.Manager, &keyhttp.Options{}, []string{"orders:*"}},
-		{"everything", env.Manager, &keyhttp.Options{}, []string{"**"}},
-		{"scopes in one string", env.Manager, &keyhttp.Options{}, []string{"orders:read orders:write"}},
-		{"a quotation mark", env.Manager, &keyhttp.Options{}, []string{`orders"`}},
-		{"a scope that is too long", env.Manager, &keyhttp.Options{}, []string{strings.Repeat("s", 256)}},
-		{"a header with a colon", env.Manager, &keyhttp.Options{Header: "X-API-Key:"}, nil},
-		{"the cookie", env.Manager, &keyhttp.Options{Header: "cookie"}, nil},
-		{"the host", env.Manager, &keyhttp.Options{Header: "Host"}, nil},
-		{"one header for both", env.Manager, &keyhttp.Options{Header: "X-Client", ForwardedHeader: "x-client"}, nil},
-		{"a forwarded header with a blank", env.Manager, &keyhttp.Options{ForwardedHeader: "X Forwarded"}, nil},
-		{"a realm with a quotation mark", env.Manager, &keyhttp.Options{Realm: `the "shop"`}, nil},
-		{"a realm with a line break", env.Manager, &keyhttp.Options{Realm: "the\r\nshop"}, nil},
-		{"host bits", env.Manager, prefixes("10.0.0.1/8"), nil},
-		{"everybody", env.Manager, prefixes("10.0.0.0/8", "0.0.0.0/0"), nil},
-		{"everybody, six", env.Manager, prefixes("::/0"), nil},
-		{"everybody, mapped", env.Manager, prefixes("::ffff:0.0.0.0/96"), nil},
-		{"a zero network", env.Manager, &keyhttp.Options{TrustedProxies: make([]netip.Prefix, 1)}, nil},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			var log bytes.Buffer
-			tt.opts.Optional, tt.opts.Logger = true, slog.New(slog.NewTextHandler(&log, nil))
-			h := keyhttp.Require(tt.keys, tt.opts, tt.scopes...)(whoever)
-			require.Contains(t, log.String(), "cannot be meant")
-			for _, edit := range []func(*http.Request){nil, headers("Authorization: Bearer " + token)} {
-				w := ask(t, h, edit)
-				require.Equal(t, http.StatusInternalServerError, w.Code)
-				require.Contains(t, w.Body.String(), `"urn:keycote:problem:internal"`)
-			}
-			_, ok := keyhttp.Scopes(h)
-			require.False(t, ok)
-		})
-	}
-	require.Equal(t, http.StatusInternalServerError, ask(t, keyhttp.Require(env.Manager, nil)(nil), headers("X-API-Key: "+token)).Code)
-	view := env.Manager.Tenant("") // of no tenant
-	require.Equal(t, http.StatusInternalServerError, ask(t, keyhttp.Require(view, nil)(whoever), headers("X-API-Key: "+token)).Code)
-}
-
-func TestScopes(t *testing.T) {
-	t.Parallel()
-	env := keytest.New(t, nil)
-	read := keyhttp.Require(env.Manager, nil, "orders:read")
-	maybe := keyhttp.Require(env.Manager, &keyhttp.Options{Optional: true}, "orders:write", "orders:read")
-	for _, tt := range []struct {
-		name   string
-		h      http.Handler
-		scopes []string
-		ok     bool
-	}{
-		{"one", read(whoever), []string{"orders:read"}, true},
-		{"any key", keyhttp.Require(env.Manager, nil)(whoever), []string{}, true},
-		{"nested", read(maybe(whoever)), []string{"orders:read", "orders:write"}, true},
-		{"nested the other way", maybe(read(whoever)), []string{"orders:write", "orders:read"}, true},
-		{"optional", maybe(whoever), nil, false},
-		{"open", whoever, nil, false},
-		{"nothing", nil, nil, false},
-		{"a mux with a protected route", func() http.Handler {
-			mux := http.NewServeMux()
-			mux.Handle("/", read(whoever))
-			return mux
-		}(), nil, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			scopes, ok := keyhttp.Scopes(tt.h)
-			require.Equal(t, tt.ok, ok)
-			require.Equal(t, tt.scopes, scopes)
-		})
-	}
-	h := read(whoever)
-	scopes, _ := keyhttp.Scopes(h)
-	scopes[0] = "nothing"
-	again, _ := keyhttp.Scopes(h)
-	require.Equal(t, []string{"orders:read"}, again, "what was handed out is a copy")
-	token := env.Issue("orders:read", "orders:write")
-	require.Equal(t, http.StatusOK, ask(t, read(maybe(whoever)), headers("X-API-Key: "+token)).Code)
+	optional := keyhttp.Options{Optional: true}
+	both := "Authorization, X-Api-Key"
+	require.Equal(t, []string{both}, vary(optional, whoever))
+	require.Equal(t, []string{both, "Accept"}, vary(optional, h))
+	require.Equal(t, []string{both, "Accept"}, vary(optional, h, "Authorization: Bearer "+token))
+	require.Equal(t, []string{both, "Accept"}, vary(optional, h, "X-API-Key: "+token))
+	require.Equal(t, []string{"Authorization, X-Shop-Key"}, vary(keyhttp.Options{Optional: true, Header: "x-shop-key"}, whoever))
+	require.Equal(t, []string{"Authorization"}, vary(keyhttp.Options{Optional: true, Header: "Authorization"}, whoever))
+	require.Empty(t, vary(keyhttp.Options{}, whoever, "X-API-Key: "+token))
 }
