@@ -88,18 +88,22 @@ func (g guard) verify(
 	if !known {
 		return nil, connect.NewError(connect.CodeUnimplemented, errors.New("this procedure has no scope"))
 	}
-	values := header.Values("Authorization")
-	if len(values) != 1 || len(values[0]) < 7 || !strings.EqualFold(values[0][:7], "Bearer ") {
-		return nil, connect.NewError(connect.CodeUnauthenticated, errors.New("a key is required"))
-	}
 	from, _ := netip.ParseAddrPort(peer.Addr) // the zero value for what is none
-	grant, err := g.keys.Verify(ctx, values[0][7:], keycote.Request{
+	grant, err := g.keys.Verify(ctx, bearer(header.Values("Authorization")), keycote.Request{
 		Scopes: required, Addr: from.Addr(), Route: spec.Procedure, UserAgent: header.Get("User-Agent"),
 	})
 	if err != nil {
 		return nil, refusal(header.Get("Accept-Language"), err)
 	}
 	return keycote.WithGrant(ctx, grant), nil
+}
+
+// bearer returns the one key there is, or "", which Verify refuses in the words that it has for a wrong one, and counts.
+func bearer(values []string) string {
+	if len(values) != 1 || len(values[0]) < 7 || !strings.EqualFold(values[0][:7], "Bearer ") {
+		return ""
+	}
+	return values[0][7:]
 }
 
 // refusal tells a client what it may know: of every refusal of identity the same.

@@ -21,8 +21,16 @@ func routes(keys *keycote.Manager) http.Handler {
 	return e
 }
 
+// scoped names the route as net/http's mux would, since that is where Require looks for what it writes into the use log.
 func scoped(keys *keycote.Manager, scopes ...string) echo.MiddlewareFunc {
-	return echo.WrapMiddleware(keyhttp.Require(keys, nil, scopes...))
+	required := echo.WrapMiddleware(keyhttp.Require(keys, nil, scopes...))
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		handler := required(next)
+		return func(c echo.Context) error {
+			c.Request().Pattern = c.Request().Method + " " + c.Path()
+			return handler(c)
+		}
+	}
 }
 
 func order(c echo.Context) error {

@@ -22,7 +22,8 @@ func routes(keys *keycote.Manager) http.Handler {
 	return r
 }
 
-// scoped lets gin go on when keyhttp does. What keyhttp refuses it has answered already.
+// scoped lets gin go on when keyhttp does. What keyhttp refuses it has answered already. The route is named as net/http's
+// mux would name it, since that is where Require looks for what it writes into the use log.
 func scoped(keys *keycote.Manager, scopes ...string) gin.HandlerFunc {
 	middleware := keyhttp.Require(keys, nil, scopes...)
 	return func(c *gin.Context) {
@@ -31,6 +32,7 @@ func scoped(keys *keycote.Manager, scopes ...string) gin.HandlerFunc {
 			passed = true
 			c.Request = r // with the grant in its context
 		})
+		c.Request.Pattern = c.Request.Method + " " + c.FullPath()
 		middleware(next).ServeHTTP(c.Writer, c.Request)
 		if !passed {
 			c.Abort()

@@ -15,3 +15,8 @@ func TestScopes(t *testing.T) {
 	t.Parallel()
 	demotest.Scopes(t, routes)
 }
+
+func TestUseLog(t *testing.T) {
+	t.Parallel()
+	demotest.UseLog(t, routes, "GET /orders/:id")
+}

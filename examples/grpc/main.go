@@ -90,15 +90,20 @@ func (g guard) verify(ctx context.Context, method string) (context.Context, erro
 		return nil, status.Error(codes.Unimplemented, "this method has no scope")
 	}
 	md, _ := metadata.FromIncomingContext(ctx)
-	values := md.Get("authorization")
-	if len(values) != 1 || len(values[0]) < 7 || !strings.EqualFold(values[0][:7], "Bearer ") {
-		return nil, status.Error(codes.Unauthenticated, "a key is required")
-	}
-	grant, err := g.keys.Verify(ctx, values[0][7:], keycote.Request{Scopes: required, Addr: address(ctx), Route: method})
+	key := bearer(md.Get("authorization"))
+	grant, err := g.keys.Verify(ctx, key, keycote.Request{Scopes: required, Addr: address(ctx), Route: method})
 	if err != nil {
 		return nil, status.Error(codeOf(err), keycote.Message(strings.Join(md.Get("accept-language"), ","), told(err)))
 	}
 	return keycote.WithGrant(ctx, grant), nil
+}
+
+// bearer returns the one key there is, or "", which Verify refuses in the words that it has for a wrong one, and counts.
+func bearer(values []string) string {
+	if len(values) != 1 || len(values[0]) < 7 || !strings.EqualFold(values[0][:7], "Bearer ") {
+		return ""
+	}
+	return values[0][7:]
 }
 
 // told is what a client may know: of every refusal of identity the same.

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keycote/keycote"
 	"github.com/keycote/keycote/examples/internal/demo"
@@ -94,6 +95,21 @@ func Scopes(t *testing.T, routes func(*keycote.Manager) http.Handler) {
 		if w.Code != c.want {
 			t.Errorf("%s: got %d, want %d", c.name, w.Code, c.want)
 		}
+	}
+}
+
+// UseLog calls an example's route once, and holds the use log to what it calls that route.
+func UseLog(t *testing.T, routes func(*keycote.Manager) http.Handler, route string) {
+	t.Helper()
+	env := keytest.New(t, nil)
+	r := httptest.NewRequest(http.MethodGet, "/orders/7", nil)
+	r.Header.Set("X-API-Key", env.Issue("orders:read"))
+	routes(env.Manager).ServeHTTP(httptest.NewRecorder(), r)
+	check(t, env.Manager.Flush(t.Context()))
+	rows, err := env.Store.Usage(t.Context(), keycote.UsageQuery{Until: env.Clock.Now().Add(time.Hour), Limit: 2})
+	check(t, err)
+	if len(rows) != 1 || rows[0].Route != route {
+		t.Errorf("got %+v; want one row, of %q", rows, route)
 	}
 }
 
