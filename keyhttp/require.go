@@ -81,8 +81,8 @@ const noTenant = "keyhttp:no-such-tenant"
 // which has not routed yet when Require is asked.
 //
 // What cannot be meant (no Manager, or a view of one tenant beside Options.Tenant; a scope that no key can be granted or
-// that has a wildcard; a malformed header or network) lets nothing through: the Logger is told at once, and every request is answered with 500. opts is copied,
-// and may be nil. The middleware and its handlers are safe for concurrent use.
+// that has a wildcard; a malformed header or network) lets nothing through: the Logger is told at once, and every request
+// is answered with 500. opts is copied, and may be nil. The middleware and its handlers are safe for concurrent use.
 func Require(m *keycote.Manager, opts *Options, scopes ...string) func(http.Handler) http.Handler {
 	g := newGate(m, opts, scopes)
 	return func(next http.Handler) http.Handler { return &gated{g, next} }
