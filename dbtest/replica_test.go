@@ -19,8 +19,6 @@ import (
 // for good, which shows who has answered.
 const promised = time.Nanosecond
 
-func copies(e *engine) bool { return e.server == nil || onPostgres(e) }
-
 // replicaOf opens a copy of what stands there now, which nothing will bring up to date.
 func replicaOf(t testing.TB, db *sql.DB, here place) *sql.DB {
 	t.Helper()
@@ -34,19 +32,25 @@ func replicaOf(t testing.TB, db *sql.DB, here place) *sql.DB {
 		return copied.open(t)
 	}
 	_, prefix, _ := strings.Cut(string(here.dialect), ":")
-	schema := "replica_" + strings.Trim(prefix, "_")
+	copied, schema, drop := here, "replica_"+strings.Trim(prefix, "_"), " CASCADE"
+	if strings.HasPrefix(string(here.dialect), string(sqlstore.MySQL)) { // where a schema is a database, of the whole server
+		var database string
+		require.NoError(t, db.QueryRowContext(ctx, "SELECT DATABASE()").Scan(&database))
+		schema, drop = database+"_"+schema, ""
+		copied.dsn = strings.Replace(here.dsn, "/"+database, "/"+schema, 1)
+	} else {
+		copied.dsn += " search_path=" + schema
+	}
 	_, err := db.ExecContext(ctx, "CREATE SCHEMA "+schema)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		_, err := db.ExecContext(context.WithoutCancel(ctx), "DROP SCHEMA "+schema+" CASCADE")
+		_, err := db.ExecContext(context.WithoutCancel(ctx), "DROP SCHEMA "+schema+drop)
 		require.NoError(t, err)
 	})
 	for _, table := range []string{"schema", "records", "digests"} {
 		_, err := db.ExecContext(ctx, fmt.Sprintf("CREATE TABLE %s.%s AS SELECT * FROM %s", schema, prefix+table, prefix+table))
 		require.NoError(t, err)
 	}
-	copied := here
-	copied.dsn += " search_path=" + schema
 	return copied.open(t)
 }
 
@@ -67,7 +71,7 @@ func requireReplica(t testing.TB, store keycote.Store, kek string, revoked, fres
 }
 
 func TestStaleReplica(t *testing.T) {
-	onEach(t, "replica", copies, func(t *testing.T, e *engine) {
+	eachEngine(t, "replica", func(t *testing.T, e *engine) {
 		store, db, here := e.fresh(t)
 		ctx := t.Context()
 		writer, err := openHost(ctx, store, here.kek)

@@ -38,7 +38,7 @@ func (s *Store) WithReplica(ctx context.Context, db *sql.DB, lag time.Duration) 
 	if err := checkSchema(ctx, session{d: s.d, q: db}); err != nil {
 		return nil, contextual(ctx, err)
 	}
-	r := &Store{db: db, d: s.d}
+	r := &Store{db: db, d: s.d} // which is asked for Lookup, and nothing else
 	if err := r.prepare(ctx); err != nil {
 		return nil, contextual(ctx, errors.Join(err, r.Close()))
 	}

@@ -55,12 +55,15 @@ func New(ctx context.Context, db *sql.DB, d Dialect) (*Store, error) {
 	return s, nil
 }
 
+// prepare prepares the hot path: Lookup, and Get where the Store has a text for it, as a replica has not.
 func (s *Store) prepare(ctx context.Context) (err error) {
 	if !s.d.prepared {
 		return nil
 	}
-	if s.get, err = s.db.PrepareContext(ctx, s.d.text(s.getText)); err != nil {
-		return err
+	if s.getText != "" {
+		if s.get, err = s.db.PrepareContext(ctx, s.d.text(s.getText)); err != nil {
+			return err
+		}
 	}
 	for i := range s.lookup {
 		if s.lookup[i], err = s.db.PrepareContext(ctx, s.d.text(lookupStatement(s.d, i+1))); err != nil {
