@@ -17,13 +17,14 @@ var postgres = dialect{
 	lock:     " FOR UPDATE",
 	share:    " FOR SHARE",
 	// Not clock_timestamp(), which may change within a statement, so that no index is used to compare with it.
-	now:       "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000000 AS bigint)",
-	hasSchema: "SELECT 1 WHERE to_regclass('keycote_schema') IS NOT NULL",
-	leads:     " CROSS JOIN ",
+	now: "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000000 AS bigint)",
+	// Not to_regclass, which finds the tables of any schema in search_path, where they are somebody else's.
+	hasSchema: "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace" +
+		" WHERE n.nspname = current_schema() AND c.relname = 'keycote_schema'",
+	leads: " CROSS JOIN ",
 	// In the UPDATE that there is anyway: a statement of its own would be one more round trip. The payload is empty.
 	notifies: " RETURNING pg_notify(?, '')",
-	schema: "SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace" +
-		" WHERE c.oid = to_regclass('keycote_feed') AND to_regproc('pg_notify') IS NOT NULL",
+	schema:   "SELECT current_schema() WHERE to_regproc('pg_notify') IS NOT NULL",
 	contains: func(column string) string { return "strpos(" + column + ", ?) > 0" },
 	hex:      func(column string) string { return "encode(" + column + ", 'hex')" },
 	hexText:  func(column string) string { return "encode(convert_to(" + column + ", 'UTF8'), 'hex')" },
