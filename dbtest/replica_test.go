@@ -28,7 +28,7 @@ func replicaOf(t testing.TB, db *sql.DB, here place) *sql.DB {
 		_, err := db.ExecContext(ctx, "VACUUM INTO ?", path)
 		require.NoError(t, err)
 		copied := here
-		copied.dsn = "file:" + path
+		copied.dsn = "file:" + path + "?_pragma=busy_timeout(5000)" // the other driver sets one by itself
 		return copied.open(t)
 	}
 	_, prefix, _ := strings.Cut(string(here.dialect), ":")

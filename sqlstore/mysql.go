@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// mysql needs MySQL 8.0 or MariaDB 10.5. Text stands in columns of bytes: of all collations none compares as a Store
-// must, utf8mb4_bin takes "acme " for "acme".
+// mysql needs MariaDB 10.5, or MySQL 8.0, on which no test has run. Text stands in columns of bytes: of all collations
+// none compares as a Store must, utf8mb4_bin takes "acme " for "acme".
 var mysql = dialect{
 	name:     "mysql",
 	prepared: true,
@@ -50,14 +50,23 @@ var mysql = dialect{
 const mysqlPacked = 1 << 20
 
 func mysqlCheck(ctx context.Context, x session) error {
-	var version, mode string
+	var version, mode, isolation string
 	var packed int64
+	var single bool
 	var database sql.NullString
-	_, err := x.one(ctx, []any{&version, &mode, &packed, &database},
-		"SELECT VERSION(), @@SESSION.sql_mode, @@SESSION.group_concat_max_len, DATABASE()")
+	_, err := x.one(ctx, []any{&version, &mode, &packed, &single, &database},
+		"SELECT VERSION(), @@SESSION.sql_mode, @@SESSION.group_concat_max_len, @@SESSION.autocommit, DATABASE()")
+	if err == nil { // MySQL has the one name, MariaDB before 11.1 the other
+		_, err = x.one(ctx, []any{new(string), &isolation},
+			"SHOW SESSION VARIABLES WHERE Variable_name IN ('transaction_isolation', 'tx_isolation')")
+	}
 	switch {
 	case err != nil:
 		return err
+	case !single: // each connection would stand on the moment of its first read: a revocation would never be seen
+		return errors.New("sqlstore: autocommit is off: it must be on, as it is by default")
+	case isolation == "READ-UNCOMMITTED": // of a Batch one could see half, or what is then taken back
+		return errors.New("sqlstore: the isolation is READ UNCOMMITTED: any other will do")
 	case !database.Valid:
 		return errors.New("sqlstore: the connection has no database chosen: name one in the DSN")
 	case !strings.Contains(mode, "STRICT_TRANS_TABLES") && !strings.Contains(mode, "STRICT_ALL_TABLES"):

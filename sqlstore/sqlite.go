@@ -37,14 +37,31 @@ var sqlite = dialect{
 	migrating: sqliteAtomic, // tables are taken back like rows
 }
 
-// sqliteCheck refuses UTF-16: there text is kept in another form, invalid UTF-8 is lost, and the order is another.
+// sqliteCheck refuses UTF-16, where text is kept in another form, invalid UTF-8 is lost, and the order is another; and
+// what the opener set, or forgot to, for each connection.
 func sqliteCheck(ctx context.Context, x session) error {
-	var encoding string
-	if _, err := x.one(ctx, []any{&encoding}, "PRAGMA encoding"); err != nil {
-		return err
+	var encoding, file string
+	var uncommitted, timeout int64
+	for _, pragma := range []struct {
+		name string
+		dest []any
+	}{
+		{"encoding", []any{&encoding}},
+		{"read_uncommitted", []any{&uncommitted}},
+		{"busy_timeout", []any{&timeout}},
+		{"database_list", []any{new(any), new(any), &file}}, // the main one comes first
+	} {
+		if _, err := x.one(ctx, pragma.dest, "PRAGMA "+pragma.name); err != nil {
+			return err
+		}
 	}
-	if encoding != "UTF-8" {
+	switch {
+	case encoding != "UTF-8":
 		return errors.New("sqlstore: the database's encoding is " + encoding + ": only UTF-8 keeps text as it is")
+	case uncommitted != 0: // with a shared cache one could see half a Batch, or what is then taken back
+		return errors.New("sqlstore: read_uncommitted is on: it must be off, as it is by default")
+	case timeout == 0 && file != "": // in memory nobody else is there
+		return errors.New("sqlstore: busy_timeout is not set: a write would fail whenever another one goes on")
 	}
 	return nil
 }
