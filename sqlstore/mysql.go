@@ -123,11 +123,12 @@ func mysqlInsertNew(ctx context.Context, x session, table string, columns, value
 	return false, nil
 }
 
-// mysqlTransient knows deadlocks, locks waited for in vain, and rows that changed under an isolation of the server's
-// own. As for 1062, see postgresTransient.
+// mysqlTransient knows deadlocks, and rows that changed under an isolation of the server's own. As for 1062, see
+// postgresTransient. A lock waited for in vain (1205) is none: that took innodb_lock_wait_timeout, 50 s by default, and
+// ten times that would be eight minutes.
 func mysqlTransient(err error) bool {
 	switch mysqlNumber(err) {
-	case 1213, 1205, 1020, 1062:
+	case 1213, 1020, 1062:
 		return true
 	}
 	return false
