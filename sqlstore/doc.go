@@ -19,7 +19,8 @@
 //
 // Three settings matter:
 //
-//   - busy_timeout: how long a write waits for another process. Without it the first collision fails.
+//   - busy_timeout: how long a write waits for another process. Without it the first collision would fail, and [New]
+//     refuses.
 //   - journal_mode WAL: readers, and so every Verify, do not wait for a writer.
 //   - synchronous FULL: what was acknowledged survives a power failure. NORMAL keeps the file whole, but may lose the
 //     last commits, and with them a revocation.
@@ -34,23 +35,40 @@
 // What to know:
 //
 //   - The database's encoding must be UTF8; which locale it has does not matter.
-//   - The tables stand in the first schema of search_path; put it into the DSN if it is not the default one.
+//   - The tables stand in the first schema of search_path that there is; put it into the DSN if it is not the default
+//     one. Tables of the same names in a later one are somebody else's.
 //   - Nothing is prepared by this package, so that a pooler may stand between. pgx prepares by itself, which is best
 //     where none does; lib/pq asks the server twice for each statement, unless its binary_parameters=yes is set.
 //   - synchronous_commit must not be off: an acknowledged revocation could be lost with the server.
 //
-// MySQL 8.0 or MariaDB 10.5, by github.com/go-sql-driver/mysql:
+// MariaDB 10.5 or MySQL 8.0, by github.com/go-sql-driver/mysql. The tests run on MariaDB; on MySQL nothing has run yet,
+// and what is said of it here is read from its manual: run storetest there first.
 //
 //	sql.Open("mysql", "app@tcp(db.example)/app?tls=true&interpolateParams=true")
 //
 // What to know:
 //
-//   - sql_mode must be strict, as it is by default, and on MariaDB group_concat_max_len 1 MiB or more, as it is by
-//     default. [New] looks, and refuses.
+//   - sql_mode must be strict, autocommit on, the isolation not READ UNCOMMITTED, and on MariaDB group_concat_max_len
+//     1 MiB or more, all as they are by default. [New] looks, and refuses.
 //   - interpolateParams saves a round trip for each statement. It, clientFoundRows, parseTime and loc may be as the
 //     host likes: times are stored as numbers, and no answer rests on a count of rows that an UPDATE has found.
 //   - The binary log's format must be ROW or MIXED: writes are READ COMMITTED.
 //   - innodb_flush_log_at_trx_commit must be 1, as it is by default, for the reason above.
+//   - A Commit that waits in vain for another's lock fails after innodb_lock_wait_timeout, 50 s by default: give it a
+//     context that ends earlier.
+//
+// # Connections
+//
+// A pool of database/sql opens as many connections as there are calls at once, and keeps two of them. A burst of
+// verifications would take all that a server has (100 on PostgreSQL by default), and the rest would fail as an outage;
+// and each third call at once would connect anew. So set both, for all processes together below what the server has:
+//
+//	db.SetMaxOpenConns(16)
+//	db.SetMaxIdleConns(16)
+//
+// Calls beyond that wait for their turn, as long as their contexts last; a lookup takes a connection for about a
+// millisecond. The pool of a replica wants the same. A [Listener] has one connection of its own besides. A file of
+// SQLite needs neither.
 //
 // # Hearing of changes
 //
@@ -187,7 +205,8 @@
 // inside that lock names, digests and revisions are looked up and compared, so that the answer does not depend on how a
 // driver reports a violation, nor on the isolation: READ COMMITTED does, and is set. Events and use counts alone do
 // without that lock, and wait for nobody but the writers of the same counts. A transaction that the database ends for
-// the sake of another (a deadlock, a failure to serialize) is tried again, ten times at most.
+// the sake of another (a deadlock, a failure to serialize) is tried again, ten times at most; one that has waited for a
+// lock as long as the server lets it is not.
 //
 // Errors of the driver are passed on as they are and mean that the store is unavailable; texts of this package hold no
 // values. After an error of a Commit on a server its outcome may be unknown: repeated as it is, the Batch happens once.
