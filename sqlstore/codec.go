@@ -5,19 +5,30 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// micros is t as it is stored. The zero Time is a number too, the least that occurs, so that comparisons hold for it.
-func micros(t time.Time) int64 { return t.UnixMicro() }
+// micros is t as it is stored. The zero Time is a number too, the least that occurs, so that comparisons hold for it. A
+// time beyond what the number holds, which is none of a key's but may be asked for, is the last that it does: UnixMicro
+// answers anything there.
+func micros(t time.Time) int64 {
+	switch {
+	case t.After(time.UnixMicro(math.MaxInt64)):
+		return math.MaxInt64
+	case t.Before(time.UnixMicro(math.MinInt64)):
+		return math.MinInt64
+	}
+	return t.UnixMicro()
+}
 
 // ceil is the number to compare with when a stored time must lie before t, or not: stored times have no nanoseconds,
 // the asked-for one may have.
 func ceil(t time.Time) int64 {
-	n := t.UnixMicro()
-	if t.Nanosecond()%1000 != 0 {
+	n := micros(t)
+	if t.Nanosecond()%1000 != 0 && n < math.MaxInt64 {
 		n++
 	}
 	return n
@@ -27,7 +38,7 @@ func timeOf(n int64) time.Time { return time.UnixMicro(n).UTC() }
 
 // never is the zero time as NULL.
 func never(t time.Time) sql.NullInt64 {
-	return sql.NullInt64{Int64: t.UnixMicro(), Valid: !t.IsZero()}
+	return sql.NullInt64{Int64: micros(t), Valid: !t.IsZero()}
 }
 
 // named is a name as NULL when it is empty: the unique index holds names against each other, not their absence.

@@ -184,6 +184,13 @@ func TestTimes(t *testing.T) {
 			require.Equal(t, stored.Before(bound), micros(stored) < ceil(bound), "%v before %v", stored, bound)
 			require.Equal(t, stored.After(bound), micros(stored) > micros(bound), "%v after %v", stored, bound)
 		}
+		for _, far := range []int64{1 << 44, 1 << 62} { // seconds, beyond what counts in microseconds can say
+			for _, n := range []int64{0, 1} {
+				require.Less(t, micros(stored), ceil(time.Unix(far, n)))
+				require.Less(t, micros(stored), micros(time.Unix(far, n)))
+				require.Greater(t, micros(stored), ceil(time.Unix(-far, n)))
+			}
+		}
 	}
 }
 

@@ -234,6 +234,11 @@ var brokenReads = []breakage{
 	{"bounds are cut to the microsecond", []string{"ListFilters"}, relist(func(q *keycote.Query) {
 		q.Filter.ExpiresBefore = q.Filter.ExpiresBefore.Truncate(time.Microsecond)
 	})},
+	{"far bounds wrap around", []string{"ListFilters"}, relist(func(q *keycote.Query) {
+		if !q.Filter.RotatedBefore.IsZero() {
+			q.Filter.RotatedBefore = time.UnixMicro(q.Filter.RotatedBefore.Add(time.Microsecond - 1).UnixMicro())
+		}
+	})},
 	{"expiry before includes it", []string{"ListFilters"}, relist(func(q *keycote.Query) {
 		if !q.Filter.ExpiresBefore.IsZero() {
 			q.Filter.ExpiresBefore = q.Filter.ExpiresBefore.Add(time.Microsecond)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -117,13 +118,20 @@ func filters() map[string][]func(*keycote.Filter) {
 		add("Labels", func(q *f) { q.Labels = v })
 	}
 	add("NeverUsed", func(q *f) { q.NeverUsed = true })
+	// Bounds around what is there, and some that no count of microseconds since 1970 can tell.
+	bounds := []time.Time{
+		time.Date(300000, 1, 1, 0, 0, 0, 1, time.UTC), time.Date(-300000, 1, 1, 0, 0, 0, 1, time.UTC),
+		time.Unix(math.MaxInt64/1_000_000, 999_999_999), time.Unix(1<<60, 1), time.Unix(-1<<60, 1),
+	}
 	for n := -6; n <= 3; n++ {
 		for _, fine := range []time.Duration{-time.Microsecond, -1, 0, 1, time.Microsecond, time.Second, 2 * time.Second, 2*time.Second + 1} {
-			v := hours(n).Add(fine)
-			add("ExpiresBefore", func(q *f) { q.ExpiresBefore = v })
-			add("UnusedSince", func(q *f) { q.UnusedSince = v })
-			add("RotatedBefore", func(q *f) { q.RotatedBefore = v })
+			bounds = append(bounds, hours(n).Add(fine))
 		}
+	}
+	for _, v := range bounds {
+		add("ExpiresBefore", func(q *f) { q.ExpiresBefore = v })
+		add("UnusedSince", func(q *f) { q.UnusedSince = v })
+		add("RotatedBefore", func(q *f) { q.RotatedBefore = v })
 	}
 	return out
 }
