@@ -19,6 +19,11 @@ const maxBulkErrors = 100
 // tenant. Who means all keys says so by Kind, twice. It also fails as [Manager.Page] does, and with a [*ValidationError]
 // for a reason that is too long; then nothing is changed.
 //
+// With NeverUsed or UnusedSince it writes what this process has counted before it reads each page of the list, as
+// [Manager.Flush] does, and stops where that fails. A view of [Manager.In] cannot, and answers [ErrInvalid]. What other
+// processes have counted since their last flush is not seen, ten seconds' worth where [Manager.Run] goes on: a key that
+// was first used there within that time counts as unused.
+//
 // A key that fails does not save the others: the error joins theirs, each an [*Error] with the key's id, a hundred of
 // them and the number of the rest. It stops when the store is away or ctx ends; what has been changed stays so.
 func (m *Manager) DisableAll(ctx context.Context, f Filter, reason string) (int, error) {
@@ -37,6 +42,8 @@ func (m *Manager) setAll(ctx context.Context, action Action, f Filter, reason st
 	case err != nil:
 	case !q.Filter.narrows():
 		err = &Error{Code: ErrInvalid, Err: errors.New("the filter chooses every key")}
+	case m.tx != nil && f.asksUses(): // whose database may be locked, and whose snapshot older than what is flushed
+		err = &Error{Code: ErrInvalid, Err: errors.New("in a transaction no keys can be chosen by their uses")}
 	default:
 		if found := checkCall(callParams{Reason: reason}); len(found) > 0 {
 			err = &ValidationError{found}
@@ -52,7 +59,11 @@ func (m *Manager) setAll(ctx context.Context, action Action, f Filter, reason st
 	var failed []error
 	more := 0
 	for q.Limit = listPage; ; {
-		keys, err := m.page(ctx, q)
+		var keys []*Key
+		err := m.flushFor(ctx, f)
+		if err == nil {
+			keys, err = m.page(ctx, q)
+		}
 		if err != nil {
 			return n, errors.Join(append(failed, m.fail(ctx, action, "", err))...)
 		}
@@ -86,6 +97,17 @@ func (m *Manager) setAll(ctx context.Context, action Action, f Filter, reason st
 	}
 	return n, errors.Join(failed...)
 }
+
+// flushFor writes the counts that f asks about.
+func (m *Manager) flushFor(ctx context.Context, f Filter) error {
+	if !f.asksUses() {
+		return nil
+	}
+	return m.Flush(ctx)
+}
+
+// asksUses reports whether the filter goes by use counts, the last of which are in memory.
+func (f *Filter) asksUses() bool { return f.NeverUsed || !f.UnusedSince.IsZero() }
 
 // narrows reports whether the filter, as it is sent to a Store, leaves keys out by more than their state.
 func (f *Filter) narrows() bool {

@@ -226,6 +226,57 @@ func TestBulkLooksAgain(t *testing.T) {
 	})
 }
 
+// What this process has verified a moment ago has been used, whether or not it is written yet.
+func TestBulkSparesWhatWasUsedJustNow(t *testing.T) {
+	eachBulk(t, func(t *testing.T, b bulk) {
+		ctx := t.Context()
+		w := newWorld(t, nil)
+		old, oldValue := w.issue(keycote.IssueParams{Name: "old"})
+		w.clock.Advance(time.Hour)
+		used, value := w.issue(keycote.IssueParams{Name: "used"})
+		unused, _ := w.issue(keycote.IssueParams{Name: "unused"})
+		require.Empty(t, w.verdict(oldValue))
+		require.Empty(t, w.verdict(value))
+
+		w.store.away()
+		n, err := b.all(w.Manager, ctx, keycote.Filter{NeverUsed: true}, "")
+		require.ErrorIs(t, err, keycote.ErrUnavailable, "unless it is written nobody knows")
+		require.Zero(t, n)
+		w.store.back()
+
+		n, err = b.all(w.Manager, ctx, keycote.Filter{UnusedSince: w.clock.Now()}, "")
+		require.NoError(t, err)
+		require.Zero(t, n)
+		n, err = b.all(w.Manager, ctx, keycote.Filter{NeverUsed: true}, "")
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		for id, state := range map[string]keycote.State{
+			old.ID: keycote.StateActive, used.ID: keycote.StateActive, unused.ID: b.state,
+		} {
+			k, err := w.Get(ctx, id)
+			require.NoError(t, err)
+			require.Equal(t, state, k.State)
+		}
+	})
+}
+
+// A view of a transaction cannot write counts beside it, nor may it see them.
+func TestBulkByUsesIsForNoTransaction(t *testing.T) {
+	eachBulk(t, func(t *testing.T, b bulk) {
+		w := newWorld(t, nil)
+		issueFor(t, w.Manager, 1, "shop")
+		view, _ := w.In(w.store)
+		for _, f := range []keycote.Filter{{NeverUsed: true}, {UnusedSince: w.clock.Now().Add(time.Hour)}} {
+			n, err := b.all(view, t.Context(), f, "")
+			require.ErrorIs(t, err, keycote.ErrInvalid)
+			require.Zero(t, n)
+		}
+		n, err := b.all(view, t.Context(), keycote.Filter{App: "shop"}, "")
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+	})
+}
+
 // unaware is a Store that was written before Filter.NeverUsed was there.
 type unaware struct{ keycote.Store }
 
