@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -337,38 +338,70 @@ var brokenFeeds = []breakage{
 			return changes, position, err
 		}
 	}},
-	{"numbers are drawn before the commit", []string{"FeedFollowedWhileWriting"}, func(s *broken) {
-		// Writer 0 draws the first number, and commits when a higher one was read. In a database this is a sequence and
-		// two transactions of which the earlier one ends last.
-		var mu sync.Mutex
-		drawn, read := make(chan struct{}), make(chan struct{})
-		var first, higher sync.Once
-		held := map[string]bool{} // tenants and ids whose changes are behind the reader
-		s.commit = func(ctx context.Context, b keycote.Batch) error {
-			switch b.ID {
-			case "batch 0 0":
-				first.Do(func() { close(drawn) })
-				<-read
-				mu.Lock()
-				held["key_0"], held["0"] = true, true
-				mu.Unlock()
-			default:
-				<-drawn
-			}
-			return s.Store.Commit(ctx, b)
+	{"numbers are drawn before the commit", []string{"FeedFollowedWhileWriting"}, numberedBefore},
+}
+
+// numberedBefore keeps a feed of its own, numbered as a database's sequence does it: drawn within the transaction, and
+// seen when that ends. The first Batch of writer 0 draws first and ends when a reader has seen a higher number, which
+// is then behind the reader's position for good. Nothing is hidden and nothing lost: who reads from an older position
+// finds it all.
+func numberedBefore(s *broken) {
+	type entry struct {
+		number int
+		change keycote.Change
+	}
+	var (
+		mu            sync.Mutex
+		drawn         int
+		feed          []entry // by number; what is committed
+		first, passed = make(chan struct{}), make(chan struct{})
+		once          sync.Once
+	)
+	s.commit = func(ctx context.Context, b keycote.Batch) error {
+		if b.ID != "batch 0 0" {
+			<-first
 		}
-		s.changes = func(ctx context.Context, after string) ([]keycote.Change, string, error) {
-			changes, position, err := s.Store.Changes(ctx, after)
-			if len(changes) > 0 {
-				higher.Do(func() { close(read) })
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			return slices.DeleteFunc(changes, func(c keycote.Change) bool {
-				return c.Revision == 1 && (held[c.ID] || c.ID == "" && held[c.Tenant])
-			}), position, err
+		mu.Lock()
+		var mine []entry
+		for _, r := range slices.Concat(b.Insert, b.Update) {
+			drawn++
+			c := keycote.Change{Tenant: r.Tenant, ID: r.ID, Revision: r.Revision, Digests: r.Digests}
+			mine = append(mine, entry{drawn, c})
 		}
-	}},
+		for _, i := range b.Items {
+			drawn++
+			mine = append(mine, entry{drawn, keycote.Change{Tenant: i.Tenant, Space: i.Space, Revision: i.Revision}})
+		}
+		mu.Unlock()
+		if b.ID == "batch 0 0" {
+			close(first)
+			<-passed
+		}
+		if err := s.Store.Commit(ctx, b); err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		feed = append(feed, mine...)
+		slices.SortFunc(feed, func(x, y entry) int { return x.number - y.number })
+		return nil
+	}
+	s.changes = func(_ context.Context, after string) ([]keycote.Change, string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		position, _ := strconv.Atoi(after)
+		if after == "" && len(feed) > 0 {
+			position = feed[len(feed)-1].number
+		}
+		var changes []keycote.Change
+		for _, e := range feed {
+			if e.number > position {
+				changes, position = append(changes, e.change), e.number
+				once.Do(func() { close(passed) })
+			}
+		}
+		return changes, strconv.Itoa(position), nil
+	}
 }
 
 var brokenRaces = []breakage{
