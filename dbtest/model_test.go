@@ -208,9 +208,18 @@ func outcome(err error) string {
 }
 
 // Whatever memstore answers, the database answers: the same rows in the same order, the same refusals, the same feed.
-func TestLikeMemstore(t *testing.T) { eachEngine(t, "like memstore", likeMemstore) }
+func TestLikeMemstore(t *testing.T) {
+	eachEngine(t, "like memstore", func(t *testing.T, e *engine) {
+		done, nonEmpty := likeMemstore(t, e, 250)
+		for _, code := range []string{"", "conflict", "not_found", "name: exists", "secret: exists"} {
+			require.NotZero(t, done[code], "outcome %q", code)
+		}
+		require.Greater(t, nonEmpty, 100)
+	})
+}
 
-func likeMemstore(t *testing.T, e *engine) {
+// likeMemstore returns how the commits came out, one for each round, and how many pages had rows.
+func likeMemstore(t *testing.T, e *engine, rounds int) (done map[string]int, nonEmpty int) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	w := &world{Rand: rand.New(rand.NewPCG(seed, 0)), strict: e.dialect == sqlstore.Postgres}
@@ -221,8 +230,8 @@ func likeMemstore(t *testing.T, e *engine) {
 	require.NoError(t, err)
 	_, memAt, err := mem.Changes(ctx, "")
 	require.NoError(t, err)
-	done, nonEmpty := map[string]int{}, 0
-	for range 250 {
+	done = map[string]int{}
+	for range rounds {
 		b := w.commit(mem, t)
 		want := outcome(mem.Commit(ctx, b))
 		require.Equal(t, want, outcome(store.Commit(ctx, b)), "%+v", b)
@@ -264,8 +273,5 @@ func likeMemstore(t *testing.T, e *engine) {
 		}
 	}
 	t.Logf("commits by outcome %v, pages with rows %d", done, nonEmpty)
-	for _, code := range []string{"", "conflict", "not_found", "name: exists", "secret: exists"} {
-		require.NotZero(t, done[code], "outcome %q", code)
-	}
-	require.Greater(t, nonEmpty, 100)
+	return done, nonEmpty
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -129,6 +130,9 @@ func TestBatchRetention(t *testing.T) {
 			}
 		}
 		commit(1, "old ")
+		var at int64
+		r.row(t, "SELECT done_at FROM keycote_batches", &at)
+		require.WithinDuration(t, time.Now(), time.UnixMicro(at), time.Hour, "microseconds since 1970, in UTC")
 		for i := 1; i < 100; i++ { // as old as that one
 			r.exec(t, fmt.Sprintf("INSERT INTO keycote_batches (id, done_at) SELECT 'old %d', done_at FROM keycote_batches WHERE id = 'old 0'", i))
 		}
