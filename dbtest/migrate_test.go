@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -118,6 +119,30 @@ func TestUTF16IsRefused(t *testing.T) {
 	_, err := db.ExecContext(t.Context(), "PRAGMA encoding = 'UTF-16'")
 	require.NoError(t, err)
 	require.ErrorContains(t, sqlstore.Migrate(t.Context(), db, sqlstore.SQLite), "UTF-16")
+}
+
+// Where no busy_timeout is set, as by a bare path, a write waits for another one all the same.
+func TestAWriteWaitsWithoutBusyTimeout(t *testing.T) {
+	t.Parallel()
+	path := newFile(t)
+	_, holder := openStore(t, path)
+	db, err := sql.Open("sqlite", path)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	store, err := sqlstore.New(t.Context(), db, sqlstore.SQLite)
+	require.NoError(t, err)
+	conn, err := holder.Conn(t.Context())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close()) }()
+	_, err = conn.ExecContext(t.Context(), "BEGIN IMMEDIATE")
+	require.NoError(t, err)
+	done := make(chan error, 1)
+	go func() { done <- store.Commit(t.Context(), everything("one")) }()
+	time.Sleep(50 * time.Millisecond) // it would have failed by now
+	_, err = conn.ExecContext(t.Context(), "ROLLBACK")
+	require.NoError(t, err)
+	require.NoError(t, <-done)
+	requireParts(t, db, "one", whole)
 }
 
 // A write that another holds up longer than busy_timeout is an outage, and no answer about keys.

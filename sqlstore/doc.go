@@ -19,8 +19,8 @@
 //
 // Three settings matter:
 //
-//   - busy_timeout: how long a write waits for another process. Without it the first collision would fail, and [New]
-//     refuses.
+//   - busy_timeout: how long a write waits for another process, in milliseconds. Without it the store's own writes wait for
+//     five seconds, and whatever else the host does on that database fails at the first collision.
 //   - journal_mode WAL: readers, and so every Verify, do not wait for a writer.
 //   - synchronous FULL: what was acknowledged survives a power failure. NORMAL keeps the file whole, but may lose the
 //     last commits, and with them a revocation.

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -38,20 +39,12 @@ var sqlite = dialect{
 }
 
 // sqliteCheck refuses UTF-16, where text is kept in another form, invalid UTF-8 is lost, and the order is another; and
-// what the opener set, or forgot to, for each connection.
+// what would show half of what another one writes.
 func sqliteCheck(ctx context.Context, x session) error {
-	var encoding, file string
-	var uncommitted, timeout int64
-	for _, pragma := range []struct {
-		name string
-		dest []any
-	}{
-		{"encoding", []any{&encoding}},
-		{"read_uncommitted", []any{&uncommitted}},
-		{"busy_timeout", []any{&timeout}},
-		{"database_list", []any{new(any), new(any), &file}}, // the main one comes first
-	} {
-		if _, err := x.one(ctx, pragma.dest, "PRAGMA "+pragma.name); err != nil {
+	var encoding string
+	var uncommitted int64
+	for name, dest := range map[string]any{"encoding": &encoding, "read_uncommitted": &uncommitted} {
+		if _, err := x.one(ctx, []any{dest}, "PRAGMA "+name); err != nil {
 			return err
 		}
 	}
@@ -60,8 +53,6 @@ func sqliteCheck(ctx context.Context, x session) error {
 		return errors.New("sqlstore: the database's encoding is " + encoding + ": only UTF-8 keeps text as it is")
 	case uncommitted != 0: // with a shared cache one could see half a Batch, or what is then taken back
 		return errors.New("sqlstore: read_uncommitted is on: it must be off, as it is by default")
-	case timeout == 0 && file != "": // in memory nobody else is there
-		return errors.New("sqlstore: busy_timeout is not set: a write would fail whenever another one goes on")
 	}
 	return nil
 }
@@ -110,7 +101,8 @@ func sqliteAtomic(ctx context.Context, s *Store, fn func(session) error) (err er
 // sqliteBegin waits for the right to write as long as the connection's busy_timeout says, by asking every few
 // milliseconds. SQLite's own waiting asks the more rarely the longer it lasts, ten times a second in the end: beside a
 // process that writes without a pause, two such processes in a test, it found the file locked for all of five seconds.
-// It does not hear of a context's end either.
+// It does not hear of a context's end either. Where none is set, which is how one of the drivers opens, five seconds are
+// waited: nobody means that a write fails at once whenever another one goes on.
 func sqliteBegin(ctx context.Context, x session) (err error) {
 	var timeout int64 // in milliseconds
 	if _, err := x.one(ctx, []any{&timeout}, "PRAGMA busy_timeout"); err != nil {
@@ -129,7 +121,7 @@ func sqliteBegin(ctx context.Context, x session) (err error) {
 	}
 	for waited := time.Duration(0); ; {
 		_, err := x.exec(ctx, "BEGIN IMMEDIATE")
-		if err == nil || !sqliteBusy(err) || waited >= time.Duration(timeout)*time.Millisecond {
+		if err == nil || !sqliteBusy(err) || waited >= time.Duration(cmp.Or(timeout, 5000))*time.Millisecond {
 			return err
 		}
 		const least, spread = time.Millisecond, 2560 * time.Microsecond
