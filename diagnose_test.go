@@ -111,7 +111,7 @@ func TestDiagnoseIll(t *testing.T) {
 		}},
 		{"nobody answers", breaks(keytest.FaultTCP), "failed", map[string]string{"tcp": "failed no_connection"}},
 		{"a bad certificate", breaks(keytest.FaultTLS), "failed", map[string]string{"tls": "failed certificate_bad"}},
-		{"a failing server", breaks(keytest.FaultHTTP), "failed", map[string]string{"http": "failed server_error"}},
+		{"a failing server", breaks(keytest.FaultHTTP), "warning", map[string]string{"http": "warning server_error"}},
 		{"it does not pong", breaks(keytest.FaultProbe), "failed", map[string]string{"probe": "failed probe_failed"}},
 		{"it refuses the key", breaks(keytest.FaultKeyRefused), "failed", map[string]string{"probe": "failed key_refused"}},
 		{"old", func(_ *testing.T, env *keytest.Env, _ *keycote.Key) { env.Clock.Advance(91 * 24 * time.Hour) }, "warning", map[string]string{

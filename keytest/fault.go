@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -16,35 +17,49 @@ import (
 type Fault string
 
 const (
-	FaultStore    Fault = "store"    // the store answers nothing but an error
-	FaultKEK      Fault = "kek"      // the KEK opens nothing
-	FaultSeal     Fault = "seal"     // the key's record was changed behind the library's back; this cannot be mended
-	FaultShredded Fault = "shredded" // the keyring of the key's tenant was destroyed; this cannot be mended
+	FaultStore    Fault = "store"     // the store answers nothing but an error
+	FaultKEK      Fault = "kek"       // the KEK opens nothing
+	FaultOldKEK   Fault = "old_kek"   // the KEK is a new one, and the one in use until now is among Options.Retired
+	FaultWrongKEK Fault = "wrong_kek" // the KEK is another one than what is stored is wrapped for
+	FaultSeal     Fault = "seal"      // the key's record was changed behind the library's back; this cannot be mended
+	FaultShredded Fault = "shredded"  // the keyring of the key's tenant was destroyed; this cannot be mended
 
 	// Of the endpoint, as a Manager's fake Options.Inspect and Options.Prober report it. They are there unless the test
-	// has set its own.
+	// has set its own. Give a call under FaultHang a context that ends soon: the time is real.
 	FaultName       Fault = "name"        // the host has no address
 	FaultGuard      Fault = "guard"       // its address is a private one
 	FaultTCP        Fault = "tcp"         // nobody answers there
 	FaultTLS        Fault = "tls"         // its certificate is not to be trusted
+	FaultExpiring   Fault = "expiring"    // its certificate has three days left
 	FaultHTTP       Fault = "http"        // its server fails
 	FaultProbe      Fault = "probe"       // it does not answer as it should
 	FaultKeyRefused Fault = "key_refused" // it refuses the key
+	FaultHang       Fault = "hang"        // it accepts, and is silent until the context ends
 )
+
+// known are all of them.
+var known = []Fault{
+	FaultStore, FaultKEK, FaultOldKEK, FaultWrongKEK, FaultSeal, FaultShredded, FaultName, FaultGuard, FaultTCP,
+	FaultTLS, FaultExpiring, FaultHTTP, FaultProbe, FaultKeyRefused, FaultHang,
+}
 
 // errBroken is what a broken part of an Env answers.
 var errBroken = errors.New("keytest: broken by the test")
 
 // Break makes faults happen to the Manager from now on. key is the one that FaultSeal and FaultShredded are about; nil
-// will do for the others. It fails the test at once when that key is not there.
+// will do for the others. It fails the test at once when that key is nil or not there, and for a Fault that is none of
+// this package's.
 func (e *Env) Break(key *keycote.Key, faults ...Fault) {
 	e.t.Helper()
 	for _, f := range faults {
+		e.check(f)
 		var err error
-		switch f {
-		case FaultSeal:
+		switch {
+		case key == nil && (f == FaultSeal || f == FaultShredded):
+			err = errors.New("it needs a key to be about")
+		case f == FaultSeal:
 			err = e.breakSeal(key)
-		case FaultShredded:
+		case f == FaultShredded:
 			err = e.shred(key)
 		default:
 			e.faults.set(f, true)
@@ -55,13 +70,24 @@ func (e *Env) Break(key *keycote.Key, faults ...Fault) {
 	}
 }
 
-// Mend ends faults, all of them when none is named. What was written to the store stays as it is.
+// Mend ends faults, all of them when none is named. What was written to the store stays as it is. It fails the test at
+// once for a Fault that is none of this package's.
 func (e *Env) Mend(faults ...Fault) {
+	e.t.Helper()
 	if len(faults) == 0 {
 		e.faults.clear()
 	}
 	for _, f := range faults {
+		e.check(f)
 		e.faults.set(f, false)
+	}
+}
+
+// check fails the test for a Fault that nothing here can bring about: the test would pass for want of it.
+func (e *Env) check(f Fault) {
+	e.t.Helper()
+	if !slices.Contains(known, f) {
+		e.t.Fatalf("keytest: there is no Fault %q", f)
 	}
 }
 
@@ -128,31 +154,40 @@ func (f *faults) err(fault Fault) error {
 	return nil
 }
 
-// inspect reports an endpoint that is well, up to the first fault: nothing that comes after it was looked at.
-func (f *faults) inspect(context.Context, string) []keycote.Check {
-	steps := []struct {
-		name      string
-		well, ill keycote.Code
-		fault     Fault
-		params    map[string]string
-	}{
-		{"name", "resolved", "no_such_host", FaultName, map[string]string{"count": "1"}},
-		{"guard", "ok", "refused_address", FaultGuard, nil},
-		{"tcp", "connected", "no_connection", FaultTCP, nil},
-		{"tls", "certificate_ok", "certificate_bad", FaultTLS, map[string]string{"days": "60"}},
-		{"http", "answered", "server_error", FaultHTTP, map[string]string{"status": "200"}},
+// inspect reports an endpoint that is well, up to the first failure: nothing that comes after it was looked at. What it
+// says of a fault is what keyhttp.Inspect says; a test there holds the two against each other.
+func (f *faults) inspect(ctx context.Context, _ string) []keycote.Check {
+	step := func(name, status string, code keycote.Code, params ...string) keycote.Check {
+		c := keycote.Check{Name: name, Status: status, Code: code}
+		if len(params) > 0 {
+			c.Params = map[string]string{params[0]: params[1]}
+		}
+		return c
+	}
+	ill := map[Fault]keycote.Check{
+		FaultName:     step("name", "failed", "no_such_host"),
+		FaultGuard:    step("guard", "failed", "refused_address"),
+		FaultTCP:      step("tcp", "failed", "no_connection"),
+		FaultHang:     step("tls", "failed", "no_tls"),
+		FaultTLS:      step("tls", "failed", "certificate_bad"),
+		FaultExpiring: step("tls", "warning", "certificate_soon", "days", "3"),
+		FaultHTTP:     step("http", "warning", "server_error", "status", "500"),
 	}
 	var checks []keycote.Check
-	failed := false
-	for _, s := range steps {
-		c := keycote.Check{Name: s.name, Status: "ok", Code: s.well, Params: s.params}
-		switch {
-		case failed:
-			c = keycote.Check{Name: s.name, Status: "skipped", Code: "not_checked"}
-		case f.has(s.fault):
-			c = keycote.Check{Name: s.name, Status: "failed", Code: s.ill}
-			if failed = true; s.fault == FaultHTTP {
-				c.Params = map[string]string{"status": "500"}
+	over := false
+	for _, c := range []keycote.Check{
+		step("name", "ok", "resolved", "count", "1"), step("guard", "ok", "ok"), step("tcp", "ok", "connected"),
+		step("tls", "ok", "certificate_ok", "days", "60"), step("http", "ok", "answered", "status", "200"),
+	} {
+		if over {
+			c = step(c.Name, "skipped", "not_checked")
+		}
+		for _, fault := range known {
+			if worse, ok := ill[fault]; ok && worse.Name == c.Name && !over && f.has(fault) {
+				if c = worse; fault == FaultHang {
+					<-ctx.Done()
+				}
+				over = c.Status == "failed"
 			}
 		}
 		checks = append(checks, c)
@@ -161,8 +196,11 @@ func (f *faults) inspect(context.Context, string) []keycote.Check {
 }
 
 // probe is a Prober that every endpoint satisfies.
-func (f *faults) probe(context.Context, string, keycote.Secret) error {
+func (f *faults) probe(ctx context.Context, _ string, _ keycote.Secret) error {
 	switch {
+	case f.has(FaultHang):
+		<-ctx.Done()
+		return ctx.Err()
 	case f.has(FaultProbe):
 		return keycote.Violation{Field: "endpoint", Code: "probe_failed"}
 	case f.has(FaultKeyRefused):
@@ -233,10 +271,23 @@ func (s *store) Commit(ctx context.Context, b keycote.Batch) error {
 	return s.Store.Commit(ctx, b)
 }
 
-// kek is a KEK that can be away.
+// kek is a KEK that can be away, and one of two that can change places: what one of them has wrapped, the other can
+// open under its name.
 type kek struct {
 	keycote.KEK
-	faults *faults
+	faults  *faults
+	retired bool // stands among Options.Retired
+}
+
+// ID is under which name the KEK wraps, and finds what is wrapped for it.
+func (k *kek) ID() string {
+	switch {
+	case k.faults.has(FaultWrongKEK):
+		return fmt.Sprintf("keytest: wrong, retired: %t", k.retired)
+	case k.faults.has(FaultOldKEK) != k.retired:
+		return "keytest: new, for tests only"
+	}
+	return k.KEK.ID()
 }
 
 func (k *kek) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {

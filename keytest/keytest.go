@@ -14,6 +14,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -38,9 +39,9 @@ type Env struct {
 
 // New makes a Manager on an empty store of its own. What is nil or zero in opts means what it means to [keycote.New],
 // but for four fields: a nil Now is a [Clock] that stands at the present until the test moves it; a nil Validator also
-// takes endpoints in clear and on loopback, so that a credential can be added for an httptest.Server; a nil Inspect and a
-// nil Prober find every endpoint well, but for the faults of [Env.Break]. A Now that is set goes on to be asked, and the
-// Clock adds to it. opts may be nil, and is not modified.
+// takes endpoints in clear and on loopback, so that a credential can be added for an httptest.Server; a nil Inspect and
+// a nil Prober find every endpoint well, but for the faults of [Env.Break]. A Now that is set goes on to be asked, and
+// the Clock adds to it. Behind Retired stands one more KEK, for [FaultOldKEK]. opts may be nil, and is not modified.
 //
 // It fails the test at once when the Manager cannot be made. At the end of the test it flushes the Manager, and fails
 // the test if that fails.
@@ -70,7 +71,8 @@ func New(t testing.TB, opts *keycote.Options) *Env {
 	if err != nil {
 		t.Fatalf("keytest: %v", err)
 	}
-	if env.Manager, err = keycote.New(t.Context(), env.Store, &kek{k, &env.faults}, &o); err != nil {
+	o.Retired = append(slices.Clone(o.Retired), &kek{k, &env.faults, true})
+	if env.Manager, err = keycote.New(t.Context(), env.Store, &kek{k, &env.faults, false}, &o); err != nil {
 		t.Fatalf("keytest: %v", err)
 	}
 	ctx := context.WithoutCancel(t.Context()) // which has ended when the clean-up begins

@@ -175,6 +175,22 @@ func TestFailures(t *testing.T) {
 		env := keytest.New(f, nil)
 		require.True(t, f.fatal(func() { env.Issue("not a scope") }))
 	})
+	t.Run("a fault that there is none of", func(t *testing.T) {
+		t.Parallel()
+		f := &fakeT{TB: t}
+		env := keytest.New(f, nil)
+		require.True(t, f.fatal(func() { env.Break(nil, "sea1") }))
+		require.True(t, f.fatal(func() { env.Mend("sea1") }))
+	})
+	t.Run("a fault of a key that is not given", func(t *testing.T) {
+		t.Parallel()
+		f := &fakeT{TB: t}
+		env := keytest.New(f, nil)
+		for _, fault := range []keytest.Fault{keytest.FaultSeal, keytest.FaultShredded} {
+			require.True(t, f.fatal(func() { env.Break(nil, fault) }), fault)
+			require.True(t, f.fatal(func() { env.Break(&keycote.Key{ID: "key_00000000000000000000000000"}, fault) }), fault)
+		}
+	})
 	t.Run("a flush at the end that fails", func(t *testing.T) {
 		t.Parallel()
 		f := &fakeT{TB: t}
