@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -18,6 +19,8 @@ type Diagnosis struct {
 	At     time.Time `json:"at"`
 	Status string    `json:"status"` // the worst of all checks: "ok", "warning" or "failed"
 	Checks []Check   `json:"checks"` // by area: format, permission, network, log, keeping
+
+	StatusTitle string `json:"statusTitle,omitempty"` // Status in words, as those of a Check
 }
 
 // Check is one step of a diagnosis. It never holds a secret, nor what an endpoint answered beyond its status.
@@ -30,9 +33,11 @@ type Check struct {
 	Took   time.Duration     `json:"took,omitempty"` // nanoseconds in JSON; 0 where time does not matter
 
 	// Words for a person, in English as Diagnose returns them; see Diagnosis.In.
-	Title  string `json:"title,omitempty"`
-	Text   string `json:"text,omitempty"`
-	Advice string `json:"advice,omitempty"` // what to do about it; empty when there is nothing to do
+	AreaTitle   string `json:"areaTitle,omitempty"`
+	StatusTitle string `json:"statusTitle,omitempty"`
+	Title       string `json:"title,omitempty"`
+	Text        string `json:"text,omitempty"`
+	Advice      string `json:"advice,omitempty"` // what to do about it; empty when there is nothing to do
 }
 
 // The statuses of a Check, from good to bad.
@@ -59,26 +64,36 @@ var areas = [...]string{areaFormat, areaPermission, areaNetwork, areaLog, areaKe
 func (d *Diagnosis) In(lang string) *Diagnosis {
 	c := catalogueFor(lang)
 	out := *d
+	out.StatusTitle = c.text["status."+d.Status]
 	out.Checks = slices.Clone(d.Checks)
 	for i := range out.Checks {
 		k := &out.Checks[i]
-		params := maps.Clone(k.Params)
-		if fields, ok := params["fields"]; ok {
-			params["fields"] = c.fields(fields)
-		}
+		params := c.params(k.Params)
+		k.AreaTitle, k.StatusTitle = c.text["area."+k.Area], c.text["status."+k.Status]
 		k.Title = c.text["check."+k.Name]
-		k.Text = fill(cmp.Or(
-			c.text["finding."+string(k.Code)], c.text["code."+string(k.Code)], c.text["finding."+string(findNoCheck)],
-		), params)
+		k.Text = fill(cmp.Or(c.text["finding."+string(k.Code)], c.text["finding."+string(findNoCheck)]), params)
 		k.Advice = ""
 		if k.Status == checkWarning || k.Status == checkFailed {
 			k.Advice = fill(c.text["advice."+string(k.Code)], params)
-			if k.Advice == "" && k.Name == "probe" { // what a Prober finds has many codes, a host's own among them
-				k.Advice = c.text["advice."+string(codeProbeFailed)]
-			}
 		}
 	}
 	return &out
+}
+
+// params says in words what stands in a Check's Params as a word for programs.
+func (c *catalogue) params(params map[string]string) map[string]string {
+	params = maps.Clone(params)
+	for name, value := range params {
+		switch name {
+		case "fields":
+			params[name] = c.fields(value)
+		case "state", "action":
+			params[name] = cmp.Or(c.text[name+"."+value], value)
+		case "reason": // a code, and some are states
+			params[name] = cmp.Or(c.text["reason."+value], c.text["state."+value], value)
+		}
+	}
+	return params
 }
 
 // fields names fields, joined by ", ", as forms do.
@@ -97,14 +112,22 @@ func (c *catalogue) fields(list string) string {
 // could not be looked at is a check that failed, not an error.
 //
 // It is a right of its own, ActionDiagnose, and an event of its own. The value is opened to see that it opens and how
-// strong it is, never without that event; and Options.Prober presents it to its own endpoint, which counts as no use and
-// is left out when the actor may not use the key. Nothing else is changed. A call takes as long as the endpoint lets it:
-// bound it by ctx.
+// strong it is, never without that event; and Options.Prober presents it to its own endpoint, which counts as no use
+// and is left out when the actor may not use the key. Nothing else is changed.
+//
+// What hangs holds up no report: the store, the KEK and the host's rules have 5 seconds for each question,
+// Options.Inspect and Options.Prober have 10, and none of them more than a third of what is left until ctx's deadline.
+// What has not answered by then could not be checked, and is not asked again in this call. Each of them is called in a
+// goroutine of its own: one that ignores its context goes on in the background until it returns. One that panics could
+// not be checked either; the log tells of the panic, without the value.
 //
 // It fails with [ErrNotFound]; with [ErrForbidden] when Authorize refuses; with [ErrInvalid] in a host's own
-// transaction, where a rollback would take its event away; and with [ErrUnavailable] only when ctx has ended.
+// transaction, where a rollback would take its event away; and with [ErrUnavailable] only when ctx has ended before the
+// event was written. After that the report tells what was found until then.
 func (m *Manager) Diagnose(ctx context.Context, id string) (*Diagnosis, error) {
-	if err := m.begin(ctx, ActionDiagnose); err != nil {
+	first, cancel := context.WithTimeout(ctx, patience(ctx, partStore))
+	defer cancel()
+	if err := m.begin(first, ActionDiagnose); err != nil { // which may read the root keyrings
 		return nil, err
 	}
 	if m.tx != nil {
@@ -112,7 +135,8 @@ func (m *Manager) Diagnose(ctx context.Context, id string) (*Diagnosis, error) {
 		return nil, &Error{Op: string(ActionDiagnose), ID: idOrNone(id), Code: ErrInvalid, Err: err}
 	}
 	d := &diagnosis{
-		Manager: m, ctx: ctx, id: id, now: m.time(), found: &Diagnosis{KeyID: idOrNone(id), At: m.time(), Checks: []Check{}},
+		Manager: m, ctx: ctx, id: id, now: m.time(), late: map[part]bool{},
+		found: &Diagnosis{KeyID: idOrNone(id), At: m.time(), Checks: []Check{}},
 	}
 	err := d.read()
 	if err == nil {
@@ -121,7 +145,9 @@ func (m *Manager) Diagnose(ctx context.Context, id string) (*Diagnosis, error) {
 		d.checkPermission()
 		d.checkNetwork()
 		d.checkLog()
-		err = ctx.Err()
+		if !d.logged {
+			err = ctx.Err()
+		}
 	}
 	if err != nil {
 		err = m.fail(ctx, ActionDiagnose, idOrNone(id), err)
@@ -158,6 +184,7 @@ type diagnosis struct {
 	readErr error   // why there is no rec
 	logged  bool    // the event is committed
 	value   Secret  // of a credential that opened
+	late    map[part]bool
 	found   *Diagnosis
 }
 
@@ -175,9 +202,31 @@ func (d *diagnosis) skip(area string, names ...string) {
 	}
 }
 
+// unchecked says of several checks that they could not be made.
+func (d *diagnosis) unchecked(err error, area string, names ...string) {
+	for _, name := range names {
+		d.say(area, name, checkFailed, findNoCheck)
+	}
+	d.logStep(err, names...)
+}
+
+// logStep logs why steps failed: a report tells no more than a code.
+func (d *diagnosis) logStep(err error, names ...string) {
+	d.log.LogAttrs(d.ctx, slog.LevelError, "keycote: a step of a diagnosis failed", slog.String("key", idOrNone(d.id)),
+		slog.String("step", strings.Join(names, ", ")), slog.Any("error", withheld(err, d.value)))
+}
+
 // read reads the record, asks Authorize, and writes the event. Its errors end the call.
 func (d *diagnosis) read() error {
-	d.rec, d.raw, d.readErr = d.load(d.ctx, d.id)
+	type loaded struct {
+		rec *record
+		raw *Record
+	}
+	found, err := within(d, partStore, func(ctx context.Context) (l loaded, err error) {
+		l.rec, l.raw, err = d.load(ctx, d.id)
+		return l, err
+	})
+	d.rec, d.raw, d.readErr = found.rec, found.raw, err
 	switch {
 	case d.ctx.Err() != nil:
 		return d.ctx.Err()
@@ -192,8 +241,16 @@ func (d *diagnosis) read() error {
 	if err := d.authorize(d.ctx, ActionDiagnose, key); err != nil {
 		return err
 	}
-	err := d.attempts(d.ctx, func() error {
-		c := d.newChange(d.ctx, ActionDiagnose, false)
+	_, err = within(d, partStore, func(ctx context.Context) (struct{}, error) { return struct{}{}, d.writeEvent(ctx) })
+	if d.logged = err == nil; err != nil {
+		d.logFailure(d.ctx, "the event of a diagnosis could not be written: its key's value stays closed", err)
+	}
+	return nil
+}
+
+func (d *diagnosis) writeEvent(ctx context.Context) error {
+	return d.attempts(ctx, func() error {
+		c := d.newChange(ctx, ActionDiagnose, false)
 		if c.rec = d.rec; c.rec == nil {
 			c.rec = &record{tenant: d.tenant, id: idOrNone(d.id), versions: make([]version, 1)}
 		}
@@ -204,10 +261,6 @@ func (d *diagnosis) read() error {
 		}
 		return c.send(Batch{ID: newBatchID(), Expect: []ItemRef{c.roots.trail.ref}, Events: rows})
 	})
-	if d.logged = err == nil; err != nil {
-		d.logFailure(d.ctx, "the event of a diagnosis could not be written: its key's value stays closed", err)
-	}
-	return nil
 }
 
 // days is a length of time as a person counts it.

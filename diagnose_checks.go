@@ -1,9 +1,8 @@
 package keycote
 
 import (
-	"cmp"
+	"context"
 	"errors"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,13 +23,17 @@ const (
 	findMay           finding = "may"          // action
 	findMayNot        finding = "may_not"      // action
 	findNoScopes      finding = "no_scopes"
+	findWideScopes    finding = "wide_scopes" // for the actor's ceiling
 	findAnyNetwork    finding = "any_network"
-	findBoundNetworks finding = "bound_networks" // count
+	findBoundNetworks finding = "bound_networks"  // count
+	findWithin        finding = "address_within"  // the networks: the actor's own
+	findOutside       finding = "address_outside" // likewise
 	findProbeOK       finding = "probe_ok"
-	findUsed          finding = "used" // count
+	findUsed          finding = "used" // count, last
 	findNeverUsed     finding = "never_used"
-	findRefusals      finding = "refusals" // count, reason
+	findRefusals      finding = "refusals" // count, last, reason
 	findNoRefusals    finding = "no_refusals"
+	findNoAlerts      finding = "no_alerts" // nobody keeps any yet
 	findOpens         finding = "opens"
 	findOpensRetired  finding = "opens_retired"
 	findDoesNotOpen   finding = "does_not_open"
@@ -48,8 +51,6 @@ const (
 	oldValue   = 90 * oneDay  // after which a value should be rotated
 	oldKeyring = 730 * oneDay // after which a keyring should get a new key
 	nearExpiry = 14 * oneDay
-	logSpan    = 7 * oneDay // that the log's checks look back
-	logPages   = 10         // of usage rows that they read at most
 )
 
 // checkKeeping looks at the seal, at the keyring that the key rests on, and opens the value.
@@ -60,7 +61,7 @@ func (d *diagnosis) checkKeeping() {
 	case CodeOf(d.readErr) == ErrTampered:
 		d.say(areaKeeping, "seal", checkFailed, findSealBroken)
 	default:
-		d.say(areaKeeping, "seal", checkFailed, findNoCheck)
+		d.unchecked(d.readErr, areaKeeping, "seal")
 	}
 	if d.rec == nil {
 		d.skip(areaKeeping, "open", "keyring")
@@ -71,12 +72,8 @@ func (d *diagnosis) checkKeeping() {
 		name, tenant = ringData, d.tenant
 	}
 	switch ring, err := d.openAnew(tenant, name); {
-	case err != nil && CodeOf(err) == ErrTampered:
-		d.say(areaKeeping, "open", checkFailed, findDoesNotOpen)
-	case err != nil && (CodeOf(err) == ErrKEK || CodeOf(err) == ErrUnavailable):
-		d.say(areaKeeping, "open", checkFailed, findNoKEK)
 	case err != nil:
-		d.say(areaKeeping, "open", checkFailed, findNoCheck)
+		d.sayClosed(err)
 	case ring != nil && ring.shredded:
 		d.say(areaKeeping, "open", checkFailed, ErrShredded)
 	default:
@@ -87,14 +84,40 @@ func (d *diagnosis) checkKeeping() {
 
 // openAnew reads a keyring and has the KEK open it now, whatever is cached: that the KEK answers is what is asked.
 func (d *diagnosis) openAnew(tenant, name string) (*keyring, error) {
-	items, err := d.store.Items(d.ctx, ItemQuery{Space: spaceKeyring, Tenant: tenant, Name: name, Limit: 1})
+	items, err := within(d, partStore, func(ctx context.Context) ([]Item, error) {
+		return d.store.Items(ctx, ItemQuery{Space: spaceKeyring, Tenant: tenant, Name: name, Limit: 1})
+	})
 	switch {
 	case err != nil:
 		return nil, causeOf(err)
 	case len(items) == 0:
 		return nil, &Error{Code: ErrTampered, Err: errors.New("there is no keyring")}
 	}
-	return d.rings.openData(d.ctx, items[0], nil)
+	return d.openBy(func(ctx context.Context) (*keyring, error) { return d.rings.openData(ctx, items[0], nil) })
+}
+
+// openBy asks the KEK. One that has not answered is away.
+func (d *diagnosis) openBy(f func(ctx context.Context) (*keyring, error)) (*keyring, error) {
+	ring, err := within(d, partKEK, f)
+	if errors.Is(err, errLate) {
+		err = &Error{Code: ErrUnavailable, Err: err}
+	}
+	return ring, err
+}
+
+// sayClosed says why something did not open.
+func (d *diagnosis) sayClosed(err error) {
+	found := findNoCheck
+	switch code := CodeOf(err); {
+	case code == ErrTampered:
+		found = ErrTampered
+	case code == ErrKEK:
+		found = findDoesNotOpen
+	case code == ErrUnavailable && !errors.Is(err, errNewer) && d.ctx.Err() == nil:
+		found = findNoKEK
+	}
+	d.say(areaKeeping, "open", checkFailed, found)
+	d.logStep(err, "open")
 }
 
 // openValue opens the value of a credential, by the one gate. An access key has none: that its keyring opened is all.
@@ -105,16 +128,14 @@ func (d *diagnosis) openValue(ring *keyring) {
 			d.skip(areaKeeping, "open") // the value was erased
 			return
 		case !d.logged:
-			d.say(areaKeeping, "open", checkFailed, findNoCheck)
+			d.say(areaKeeping, "open", checkFailed, findNoCheck) // the log says why
 			return
 		}
-		value, err := d.Manager.open(d.ctx, d.rec)
+		value, err := within(d, partStore, func(ctx context.Context) (Secret, error) {
+			return d.Manager.open(ctx, d.rec)
+		})
 		if err != nil {
-			code := findDoesNotOpen
-			if CodeOf(err) != ErrTampered {
-				code = findNoCheck
-			}
-			d.say(areaKeeping, "open", checkFailed, code)
+			d.sayClosed(err)
 			return
 		}
 		d.value = value
@@ -129,11 +150,14 @@ func (d *diagnosis) openValue(ring *keyring) {
 // keyringAge says since when the keyring has been in use, at least: a keyring has no date of its own, and its tenant's
 // oldest key of the kind does.
 func (d *diagnosis) keyringAge() {
-	oldest, err := d.store.List(d.ctx, Query{
-		Tenant: d.tenant, Filter: Filter{Kind: d.rec.kind}, Now: d.now, Limit: 1,
+	oldest, err := within(d, partStore, func(ctx context.Context) ([]Record, error) {
+		return d.store.List(ctx, Query{Tenant: d.tenant, Filter: Filter{Kind: d.rec.kind}, Now: d.now, Limit: 1})
 	})
-	if err != nil || len(oldest) == 0 {
-		d.say(areaKeeping, "keyring", checkFailed, findNoCheck)
+	if err == nil && len(oldest) == 0 {
+		err = errors.New("the store lists no key of the kind")
+	}
+	if err != nil {
+		d.unchecked(err, areaKeeping, "keyring")
 		return
 	}
 	status := checkOK
@@ -153,9 +177,11 @@ func (d *diagnosis) checkFormat() {
 	if !draft.ExpiresAt.After(d.now) {
 		draft.ExpiresAt = time.Time{} // that it has expired is said by its state
 	}
-	broken, err := d.valid.Validate(d.ctx, draft)
+	broken, err := within(d, partRules, func(ctx context.Context) ([]Violation, error) {
+		return d.valid.Validate(ctx, draft)
+	})
 	if err != nil {
-		d.say(areaFormat, "rules", checkFailed, findNoCheck)
+		d.unchecked(err, areaFormat, "rules")
 		d.skip(areaFormat, "strength")
 	} else {
 		d.sayRules(broken)
@@ -167,7 +193,8 @@ func (d *diagnosis) checkFormat() {
 	case d.rec.current().number == 1:
 		d.say(areaFormat, "age", checkWarning, findNeverRotated, "days", days(since, d.now))
 	default:
-		d.say(areaFormat, "age", checkWarning, findOld, "days", days(since, d.now), "max", strconv.Itoa(int(oldValue/oneDay)))
+		d.say(areaFormat, "age", checkWarning, findOld,
+			"days", days(since, d.now), "max", strconv.Itoa(int(oldValue/oneDay)))
 	}
 }
 
@@ -206,7 +233,7 @@ func (d *diagnosis) checkPermission() {
 		if d.raw != nil {
 			d.say(areaPermission, "state", checkFailed, findNotActive, "state", string(StateUnreadable))
 		} else {
-			d.say(areaPermission, "state", checkFailed, findNoCheck)
+			d.say(areaPermission, "state", checkFailed, findNoCheck) // the log says why
 		}
 		d.skip(areaPermission, "authorized", "scopes", "networks")
 		return
@@ -225,9 +252,13 @@ func (d *diagnosis) checkPermission() {
 		actions = []Action{ActionUse, ActionReveal, ActionUpdate, ActionRotate}
 	}
 	for _, a := range actions {
-		if d.may(a) {
+		switch may, err := d.may(a); {
+		case err != nil:
+			d.say(areaPermission, "authorized", checkFailed, findNoCheck, "action", string(a))
+			d.logStep(err, "authorized")
+		case may:
 			d.say(areaPermission, "authorized", checkOK, findMay, "action", string(a))
-		} else {
+		default:
 			d.say(areaPermission, "authorized", checkWarning, findMayNot, "action", string(a))
 		}
 	}
@@ -235,112 +266,145 @@ func (d *diagnosis) checkPermission() {
 		d.skip(areaPermission, "scopes", "networks")
 		return
 	}
-	if len(d.rec.scopes) == 0 {
+	switch {
+	case len(d.rec.scopes) == 0:
 		d.say(areaPermission, "scopes", checkWarning, findNoScopes)
-	} else {
+	case ceiling(d.ctx, d.rec.scopes) != nil:
+		d.say(areaPermission, "scopes", checkWarning, findWideScopes)
+	default:
 		d.say(areaPermission, "scopes", checkOK, findOK)
 	}
-	if n := len(d.rec.networks); n == 0 {
+	d.checkNetworks()
+}
+
+// checkNetworks says from where an access key may be used, and whether the actor is there.
+func (d *diagnosis) checkNetworks() {
+	n := len(d.rec.networks)
+	if n == 0 {
 		d.say(areaPermission, "networks", checkOK, findAnyNetwork)
-	} else {
-		d.say(areaPermission, "networks", checkOK, findBoundNetworks, "count", strconv.Itoa(n))
+		return
+	}
+	d.say(areaPermission, "networks", checkOK, findBoundNetworks, "count", strconv.Itoa(n))
+	switch actor, _ := ActorFrom(d.ctx); {
+	case !actor.Addr.IsValid():
+	case allowedFrom(d.rec.networks, actor.Addr):
+		d.say(areaPermission, "networks", checkOK, findWithin)
+	default:
+		d.say(areaPermission, "networks", checkWarning, findOutside)
 	}
 }
 
-// may asks Authorize as the verb would. Use asks it of an Actor only.
-func (d *diagnosis) may(action Action) bool {
-	if _, ok := ActorFrom(d.ctx); action == ActionUse && !ok {
-		return true
+// may asks what the verb would ask: Authorize, and of Rotate the actor's ceiling as well. Update asks for the ceiling
+// only where it touches scopes, networks or expiry, which the check of the scopes tells. Use asks of an Actor only.
+func (d *diagnosis) may(action Action) (bool, error) {
+	if _, ok := ActorFrom(d.ctx); action == ActionUse && !ok || d.opts.Authorize == nil && action != ActionRotate {
+		return true, nil
 	}
-	return d.authorize(d.ctx, action, d.rec.key(d.now, d.raw.Uses)) == nil
+	if action == ActionRotate && ceiling(d.ctx, d.rec.scopes) != nil {
+		return false, nil
+	}
+	key := d.rec.key(d.now, d.raw.Uses)
+	refusal, err := within(d, partAuthorize, func(ctx context.Context) (error, error) {
+		refusal := d.authorize(ctx, action, key)
+		return refusal, ctx.Err() // a rule that ran out of time has refused nothing
+	})
+	return err == nil && refusal == nil, err
 }
+
+// networkSteps are the steps of Options.Inspect.
+var networkSteps = []string{"name", "guard", "tcp", "tls", "http"}
 
 // checkNetwork has the endpoint looked at by those who can: this package opens no connection.
 func (d *diagnosis) checkNetwork() {
-	steps := []string{"name", "guard", "tcp", "tls", "http"}
 	if d.rec == nil || d.rec.kind != KindCredential {
-		d.skip(areaNetwork, append(steps, "probe")...)
+		d.skip(areaNetwork, networkSteps...)
+		d.skip(areaNetwork, "probe")
 		return
 	}
+	endpoint, value := d.rec.endpoint, d.value
 	if d.opts.Inspect == nil {
-		d.skip(areaNetwork, steps...)
+		d.skip(areaNetwork, networkSteps...)
 	} else {
-		for _, c := range d.opts.Inspect(d.ctx, d.rec.endpoint) {
-			c.Area = areaNetwork
-			if badness(c.Status) < 0 {
-				c.Status = checkFailed
-			}
-			d.found.Checks = append(d.found.Checks, d.withheld(c))
+		seen, err := within(d, partInspect, func(ctx context.Context) ([]Check, error) {
+			return d.opts.Inspect(ctx, endpoint), nil
+		})
+		if err != nil {
+			d.unchecked(err, areaNetwork, networkSteps...)
+		} else {
+			d.sayInspected(seen)
 		}
 	}
-	if d.opts.Prober == nil || d.value.IsZero() || d.rec.stateAt(d.now) != StateActive || !d.may(ActionUse) {
+	use := false
+	if d.opts.Prober != nil && !value.IsZero() && d.rec.stateAt(d.now) == StateActive {
+		use, _ = d.may(ActionUse)
+	}
+	if !use {
 		d.skip(areaNetwork, "probe")
 		return
 	}
 	began := systemClock()
-	err := d.opts.Prober(d.ctx, d.rec.endpoint, d.value)
-	took := sinceStart(began)
+	_, err := within(d, partProber, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, d.opts.Prober(ctx, endpoint, value)
+	})
 	var v Violation
-	var c *Check
 	switch {
 	case err == nil:
-		c = d.say(areaNetwork, "probe", checkOK, findProbeOK)
+		d.say(areaNetwork, "probe", checkOK, findProbeOK)
 	case errors.As(err, &v):
-		c = d.say(areaNetwork, "probe", checkFailed, cmp.Or(v.Code, codeProbeFailed))
+		d.say(areaNetwork, "probe", checkFailed, knownOr(v.Code, codeProbeFailed))
 	default:
-		c = d.say(areaNetwork, "probe", checkFailed, findNoCheck)
+		d.unchecked(err, areaNetwork, "probe")
 	}
-	c.Took = took // the event that is written tells of it; a use of the key it was not
+	d.found.Checks[len(d.found.Checks)-1].Took = sinceStart(began) // the event tells of it; a use of the key it was not
 }
 
-// withheld takes the value out of what a host's Inspect says, which was never told it, but whose endpoint was.
-func (d *diagnosis) withheld(c Check) Check {
-	c.Title, c.Text, c.Advice = "", "", ""
-	v := tidied(Violation{Code: c.Code, Params: c.Params}, d.value)
-	c.Code, c.Params = v.Code, v.Params
-	return c
+// sayInspected takes over what a host's Inspect says, in the words of this package alone: it was never told the value,
+// but the endpoint was. A step that Inspect leaves out was not checked, and one that is none of networkSteps is left
+// out.
+func (d *diagnosis) sayInspected(seen []Check) {
+	for _, name := range networkSteps {
+		none := true
+		for _, c := range seen {
+			if c.Name != name {
+				continue
+			}
+			none = false
+			if badness(c.Status) < 0 {
+				c.Status = checkFailed
+			}
+			said := d.say(areaNetwork, name, c.Status, knownOr(c.Code, map[string]Code{
+				checkOK: findOK, checkSkipped: findNotChecked, checkWarning: findNoCheck, checkFailed: findNoCheck,
+			}[c.Status]))
+			said.Took, said.Params = c.Took, knownParams(said.Code, c.Params, d.value)
+		}
+		if none {
+			d.skip(areaNetwork, name)
+		}
+	}
 }
 
-// checkLog sums up the use log of the last days: what is in memory is written first.
-func (d *diagnosis) checkLog() {
-	if err := d.Flush(d.ctx); err != nil {
-		d.logFailure(d.ctx, "the use log could not be written, and will be tried again", err)
+// knownOr returns code, or other when the catalogue has no sentence for it: a host's code may hold anything.
+func knownOr(code, other Code) Code {
+	if _, ok := catalogues().list[0].text["finding."+string(code)]; ok {
+		return code
 	}
-	counts := map[Code]int64{}
-	q := UsageQuery{Tenant: d.tenant, KeyID: d.id, Since: d.now.Add(-logSpan), Limit: 1000}
-	more := ""
-	for page := 0; ; page++ {
-		if page == logPages {
-			more = "+"
-			break
+	return other
+}
+
+// knownParams returns those of params that the sentence of code has a place for: numbers, as all that a step of the
+// network finds, and not the value, which may be one.
+func knownParams(code Code, params map[string]string, value Secret) map[string]string {
+	var known map[string]string
+	sentence := catalogues().list[0].text["finding."+string(code)]
+	for name, p := range params {
+		_, err := strconv.ParseInt(p, 10, 32)
+		if err != nil || !placeholderOK(name) || !strings.Contains(sentence, "{"+name+"}") || p == value.Reveal() {
+			continue
 		}
-		rows, err := d.store.Usage(d.ctx, q)
-		if err != nil {
-			d.say(areaLog, "successes", checkFailed, findNoCheck)
-			d.say(areaLog, "refusals", checkFailed, findNoCheck)
-			return
+		if known == nil {
+			known = map[string]string{}
 		}
-		for _, r := range rows {
-			counts[r.Outcome] += r.N
-		}
-		if len(rows) < q.Limit {
-			break
-		}
-		q.After = rows[len(rows)-1]
+		known[name] = p
 	}
-	used := d.rec != nil && !d.rec.key(d.now, d.raw.Uses).LastUsedAt.IsZero()
-	switch n := counts[""]; {
-	case n > 0 || used:
-		d.say(areaLog, "successes", checkOK, findUsed, "count", strconv.FormatInt(n, 10)+more)
-	default:
-		d.say(areaLog, "successes", checkWarning, findNeverUsed)
-	}
-	delete(counts, "")
-	if len(counts) == 0 {
-		d.say(areaLog, "refusals", checkOK, findNoRefusals)
-	}
-	for _, code := range slices.Sorted(maps.Keys(counts)) {
-		d.say(areaLog, "refusals", checkWarning, findRefusals,
-			"count", strconv.FormatInt(counts[code], 10)+more, "reason", string(code))
-	}
+	return known
 }

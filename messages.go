@@ -50,8 +50,8 @@ func Language(lang string) string { return catalogueFor(lang).locale }
 const unknownCode Code = "unknown"
 
 // catalogue is one file of messages/: one flat JSON object with keys "code.<code>" and "field.<field>", and for a
-// diagnosis "area.", "check.", "status.", "finding." and "advice.". A message holds placeholders such as {min}, named
-// like the Params of its code.
+// diagnosis "area.", "check.", "status.", "finding." and "advice.", and "state.", "action." and "reason." for what
+// stands in their placeholders. A message holds placeholders such as {min}, named like the Params of its code.
 type catalogue struct {
 	locale string
 	text   map[string]string

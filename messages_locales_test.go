@@ -151,7 +151,8 @@ func TestMessagesDiffer(t *testing.T) {
 	})
 }
 
-// TestSentences: what follows a field's name and a colon is no sentence of its own; everything else is one, or a name.
+// TestSentences: what follows a field's name and a colon is no sentence of its own, nor is what stands within another;
+// everything else is one, or a name.
 func TestSentences(t *testing.T) {
 	t.Parallel()
 	eachLocale(t, func(t *testing.T, l locale, text map[string]string) {
@@ -165,6 +166,8 @@ func TestSentences(t *testing.T) {
 			case section == "code" || section == "finding" || section == "advice":
 				require.False(t, unicode.IsLower(first), "%s: %s", key, m)
 				require.Equal(t, l.tag != "th-TH", stops, "%s: %s", key, m) // Thai has no full stop
+			case section == "state" || section == "action" || section == "reason": // stand within a sentence
+				require.False(t, stops || unicode.IsUpper(first), "%s: %s", key, m)
 			default:
 				require.False(t, stops || unicode.IsLower(first), "%s: %s", key, m)
 			}

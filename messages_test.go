@@ -27,8 +27,8 @@ var messageParams = map[string][]string{
 	"finding.never_rotated": {"days"}, "finding.not_active": {"state"}, "finding.expires_soon": {"days"},
 	"finding.may": {"action"}, "finding.may_not": {"action"}, "finding.bound_networks": {"count"},
 	"finding.resolved": {"count"}, "finding.certificate_ok": {"days"}, "finding.certificate_soon": {"days"},
-	"finding.answered": {"status"}, "finding.refused_key": {"status"}, "finding.server_error": {"status"},
-	"finding.used": {"count"}, "finding.refusals": {"count", "reason"}, "finding.keyring_age": {"days"},
+	"finding.answered": {"status"}, "finding.server_error": {"status"}, "finding.keyring_age": {"days"},
+	"finding.used": {"count", "last"}, "finding.refusals": {"count", "last", "reason"},
 }
 
 // diagnosisWords are the last parts of the keys with which a diagnosis is said, by the first part. What a person can do
@@ -37,16 +37,19 @@ var diagnosisWords = map[string]string{
 	"area":   "format permission network log keeping",
 	"status": "ok warning failed skipped",
 	"check": "rules strength age state authorized scopes networks name guard tcp tls http probe successes " +
-		"refusals open seal keyring",
-	"finding": "ok may any_network bound_networks resolved connected certificate_ok answered probe_ok used no_refusals opens " +
-		"seal_holds not_checked " + adviceCodes,
+		"refusals alerts open seal keyring",
+	"finding": "ok may any_network bound_networks address_within resolved connected certificate_ok answered probe_ok " +
+		"used no_refusals no_alerts opens seal_holds not_checked " + adviceCodes,
 	"advice": adviceCodes,
+	"state":  "disabled revoked expired unreadable",                 // in which a key is not active
+	"action": "use reveal update rotate",                            // of which Diagnose says whether the actor may
+	"reason": "address scope limited tampered shredded kek invalid", // of refusals, besides those that are states
 }
 
-const adviceCodes = "rules_broken weak old never_rotated not_active expires_soon may_not no_scopes opens_retired " +
-	"no_such_host refused_address no_connection certificate_soon certificate_bad no_tls refused_key server_error " +
-	"no_answer probe_failed never_used refusals does_not_open seal_broken keyring_age kek_unavailable shredded " +
-	"could_not_check"
+const adviceCodes = "rules_broken weak old never_rotated not_active expires_soon may_not no_scopes wide_scopes " +
+	"address_outside opens_retired no_such_host refused_address private_address not_allowed scheme user_info syntax " +
+	"no_connection certificate_soon certificate_bad no_tls key_refused server_error no_answer probe_failed never_used " +
+	"refusals does_not_open tampered seal_broken keyring_age kek_unavailable shredded could_not_check"
 
 // sourceConsts returns the values of the string constants for which keep says yes, out of the files that match.
 func sourceConsts(t *testing.T, keep func(name, typ string) bool, patterns ...string) []string {

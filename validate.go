@@ -35,7 +35,8 @@ func (d *Draft) clone() *Draft {
 }
 
 // Rule checks a Draft. An error means that it could not: the call fails closed. The Draft is a copy: a Rule judges and
-// changes nothing. Rules are called one after the other, by many goroutines at once, and a panic in one is not caught.
+// changes nothing. Rules are called one after the other, by many goroutines at once, and a panic in one is not caught but
+// by Diagnose.
 type Rule func(ctx context.Context, d *Draft) ([]Violation, error)
 
 // Violation is one broken rule; it is an error that unwraps to its Code. Field is the JSON name of what is wrong; the

@@ -236,3 +236,39 @@ func TestClockRefillsLimits(t *testing.T) {
 	env.Clock.Advance(time.Minute)
 	require.NoError(t, verify())
 }
+
+// TestKEKsChangePlaces: what is kept while the KEK is a new one opens when it is the old one again, and the other way
+// round; and another KEK opens nothing that was kept.
+func TestKEKsChangePlaces(t *testing.T) {
+	t.Parallel()
+	env := keytest.New(t, nil)
+	ids := map[string]string{}
+	add := func(tenant string) {
+		key, err := env.Manager.Tenant(tenant).Add(t.Context(), keycote.AddParams{
+			Name: "dify", Endpoint: "https://api.example.com", Secret: keycote.NewSecret("5f4dcc3b5aa765d61d83"),
+		})
+		require.NoError(t, err)
+		ids[tenant] = key.ID
+	}
+	opening := func(tenant string) (found keycote.Code) {
+		d, err := env.Manager.Tenant(tenant).Diagnose(t.Context(), ids[tenant])
+		require.NoError(t, err)
+		for _, c := range d.Checks {
+			if c.Name == "open" {
+				found = c.Code
+			}
+		}
+		return found
+	}
+	add("before")
+	env.Break(nil, keytest.FaultOldKEK)
+	add("meanwhile")
+	require.Equal(t, keycote.Code("opens_retired"), opening("before"))
+	require.Equal(t, keycote.Code("opens"), opening("meanwhile"))
+	env.Mend(keytest.FaultOldKEK)
+	require.Equal(t, keycote.Code("opens"), opening("before"))
+	require.Equal(t, keycote.Code("opens_retired"), opening("meanwhile"))
+	env.Break(nil, keytest.FaultWrongKEK)
+	require.Equal(t, keycote.Code("does_not_open"), opening("before"))
+	require.Equal(t, keycote.Code("does_not_open"), opening("meanwhile"))
+}
