@@ -155,6 +155,47 @@ func TestDiagnoseOutlastsWhatHangs(t *testing.T) {
 	}
 }
 
+// stuckReads is a Store whose Get hangs, and that counts the Batches that come after.
+type stuckReads struct {
+	keycote.Store
+	*stuck
+	commits *atomic.Int64
+}
+
+func (s stuckReads) Get(ctx context.Context, tenant, id string) (keycote.Record, error) {
+	if err := s.wait(ctx); err != nil {
+		return keycote.Record{}, err
+	}
+	return s.Store.Get(ctx, tenant, id)
+}
+
+func (s stuckReads) Commit(ctx context.Context, b keycote.Batch) error {
+	s.commits.Add(1)
+	return s.Store.Commit(ctx, b)
+}
+
+// TestDiagnoseAsksOnce: a store that was late once is not asked for the rest, or a report would wait for each of them.
+func TestDiagnoseAsksOnce(t *testing.T) {
+	t.Parallel()
+	store := stuckReads{memstore.New(), &stuck{test: t.Context()}, &atomic.Int64{}}
+	m, err := keycote.New(t.Context(), store, newSpyKEK(t, "kms:one"), nil)
+	require.NoError(t, err)
+	key, _, err := m.Issue(t.Context(), keycote.IssueParams{Name: "ci"})
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	store.on.Store(true)
+	store.commits.Store(0)
+	d, err := m.Diagnose(ctx, key.ID)
+	require.NoError(t, err)
+	require.NoError(t, ctx.Err())
+	require.Zero(t, store.commits.Load())
+	got := told(d)
+	for _, step := range []string{"seal", "state", "successes", "refusals"} {
+		require.Equal(t, "failed could_not_check", got[step], step)
+	}
+}
+
 // TestDiagnoseReturnsWhatItFound: once its event is committed a diagnosis is a report, also when ctx ends meanwhile.
 func TestDiagnoseReturnsWhatItFound(t *testing.T) {
 	t.Parallel()
