@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// Manager is the entry point. It is safe for concurrent use. It has no goroutine in the background; one may outlive a
-// call by the seconds in which counts are written, or for as long as something hangs that [Manager.Diagnose] has given
-// up. The zero Manager is not usable: make one with [New], and views of it with [Manager.Tenant] and [Manager.In].
+// Manager is the entry point. It is safe for concurrent use. It starts no goroutine, but for [Manager.Diagnose], whose
+// parts may hang: one of them may outlive the call that has given it up. The zero Manager is not usable: make one with
+// [New], and views of it with [Manager.Tenant] and [Manager.In].
 type Manager struct {
 	*shared
 	store  Store

@@ -114,21 +114,20 @@ func (m *Manager) count(ctx context.Context, k useKey, now time.Time) {
 	}
 	t.add(us)
 	l.mu.Unlock()
-	m.flushAtWindowsEnd(ctx, us, true)
+	m.flushAtWindowsEnd(ctx, us)
 }
 
-// flushAtWindowsEnd writes what was counted in a window that is over, where no Run does. A call that was answered without
-// the store does not wait for it.
-func (m *Manager) flushAtWindowsEnd(ctx context.Context, us int64, wait bool) {
+// flushAtWindowsEnd writes what was counted in a window that is over, where no Run does.
+func (m *Manager) flushAtWindowsEnd(ctx context.Context, us int64) {
 	if us >= m.uses.next.Load() && m.uses.running.Load() == 0 && m.tx == nil {
-		m.flushDue(ctx, us, wait)
+		m.flushDue(ctx, us)
 	}
 }
 
 // countUse counts a success: in e, which the answer came from, if that can be.
 func (m *Manager) countUse(ctx context.Context, s *standing, e *entry, r Request, now time.Time) {
 	if us := now.UnixMicro(); e != nil && (e.tally.add(&r, us) || m.uses.enlist(e, &r, us)) {
-		m.flushAtWindowsEnd(ctx, us, false)
+		m.flushAtWindowsEnd(ctx, us)
 		return
 	}
 	m.count(ctx, useKey{
@@ -251,16 +250,9 @@ func (m *Manager) Flush(ctx context.Context) error {
 }
 
 // flushDue is Flush for the one call that finds a window over.
-func (m *Manager) flushDue(ctx context.Context, us int64, wait bool) {
+func (m *Manager) flushDue(ctx context.Context, us int64) {
 	select {
 	case <-m.uses.sending:
-	default:
-		return
-	}
-	if !wait {
-		ctx = context.WithoutCancel(ctx)
-	}
-	flush := func() {
 		defer func() { m.uses.sending <- struct{}{} }()
 		if us < m.uses.next.Load() {
 			return
@@ -270,11 +262,7 @@ func (m *Manager) flushDue(ctx context.Context, us int64, wait bool) {
 		if err := m.flush(ctx); err != nil {
 			m.logFailure(ctx, "the use log could not be written, and will be tried again", err)
 		}
-	}
-	if wait {
-		flush()
-	} else {
-		go flush()
+	default:
 	}
 }
 
