@@ -1,6 +1,7 @@
 package keycote_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -395,4 +396,42 @@ func TestKEKWithoutContexts(t *testing.T) {
 		_, err := call(ctx, nil, nil)
 		require.ErrorIs(t, err, context.Canceled, "%s: it is not called any more", name)
 	}
+}
+
+// A tenant's keyring under a KEK that has opened nothing else: that this one is away is no sign of tampering, however
+// well the other one answers. That it answers, and does not open it, is.
+func TestTheKEKOfATenantAlone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	was, is := r.kek, newSpyKEK(t, "kms:two")
+	open := func() *keycote.Manager {
+		m, err := keycote.New(t.Context(), r.store, is, r.options(t, &keycote.Options{Retired: []keycote.KEK{was}}))
+		require.NoError(t, err)
+		return m.Tenant("acme")
+	}
+	k, err := open().Add(t.Context(), keycote.AddParams{
+		Name: "k", Endpoint: "https://api.example.com", Secret: keycote.NewSecret("Some-long-Value-of-theirs-1"),
+	})
+	require.NoError(t, err)
+	use := func(m *keycote.Manager) error {
+		_, _, err := m.Use(t.Context(), k.ID, keycote.Request{})
+		return err
+	}
+	require.NoError(t, use(open()))
+	is.away.Store(&errKMSAway)
+	m := open()
+	err = use(m)
+	require.ErrorIs(t, err, keycote.ErrUnavailable)
+	require.NotErrorIs(t, err, keycote.ErrTampered)
+	is.away.Store(nil)
+	require.NoError(t, use(m))
+
+	items, err := r.store.Items(t.Context(), keycote.ItemQuery{Space: "keyring", Tenant: "acme", Name: "data", Limit: 1})
+	require.NoError(t, err)
+	broken := items[0]
+	broken.Body = bytes.Clone(broken.Body)
+	broken.Body[len(broken.Body)-1] ^= 1
+	broken.Revision++
+	require.NoError(t, r.store.Commit(t.Context(), keycote.Batch{ID: "broken", Items: []keycote.Item{broken}}))
+	require.ErrorIs(t, use(open()), keycote.ErrTampered)
 }

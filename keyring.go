@@ -211,9 +211,9 @@ func (k *tellingKEK) DecryptWithContext(ctx context.Context, ciphertext, associa
 	return b, k.err
 }
 
-// blame decides what a keyring that did not open means. proof is one that opened before: when that does not open any more
-// the KEK is away, and when no keyring ever opened it is the wrong KEK. When proof opens, the keyring gets a second try,
-// so that one lost call to a KMS does not read as tampering.
+// blame decides what a keyring that did not open means. proof is one that opened before: when no keyring ever opened it is
+// the wrong KEK, and when the KEKs do not answer they are away. When they do, the keyring gets a second try, so that one
+// lost call to a KMS does not read as tampering.
 func (k *keks) blame(ctx context.Context, item Item, failure error, proof *keyring) (*keyring, error) {
 	var noKEK *errNoKEK
 	code := ErrUnavailable
@@ -225,7 +225,7 @@ func (k *keks) blame(ctx context.Context, item Item, failure error, proof *keyri
 		code = ErrTampered
 	case errors.As(failure, &noKEK), proof == nil:
 		code = ErrKEK
-	case k.answers(ctx, proof):
+	case k.answer(ctx, item, proof):
 		ring, err := k.open(ctx, item)
 		if err == nil {
 			return ring, nil
@@ -237,16 +237,33 @@ func (k *keks) blame(ctx context.Context, item Item, failure error, proof *keyri
 	return nil, &Error{Code: code, Err: causeOf(failure)}
 }
 
-// answers reports whether the KEK that opened ring before still opens it. If it does, a keyring that it does not open
-// was tampered with; if not, the KEK is away.
-func (k *keks) answers(ctx context.Context, ring *keyring) bool {
+// answer reports whether all KEKs of ours that item is wrapped for answer: what they do not open was tampered with then.
+// The one that has opened proof is asked to open that again. Any other has opened nothing, so it is asked to open what it
+// seals; one that may only decrypt counts as away.
+func (k *keks) answer(ctx context.Context, item Item, proof *keyring) bool {
+	wraps, _, err := decodeRing(item.Body)
+	if err != nil {
+		return false
+	}
 	for _, kek := range append([]KEK{k.primary}, k.retired...) {
-		if kek.ID() == ring.proof.kek {
-			_, err := unwrap(ctx, kek, *ring.proof, ring.ref)
-			return err == nil
+		id := kek.ID()
+		switch {
+		case !slices.ContainsFunc(wraps, func(w wrap) bool { return w.kek == id }):
+			continue
+		case id == proof.proof.kek:
+			_, err = unwrap(ctx, kek, *proof.proof, proof.ref)
+		default:
+			var sealed []byte
+			ad := []byte("keycote/answer/v1")
+			if sealed, err = kek.EncryptWithContext(ctx, ad, ad); err == nil {
+				_, err = kek.DecryptWithContext(ctx, sealed, ad)
+			}
+		}
+		if err != nil {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
 func (k *keks) names() string {
