@@ -30,7 +30,7 @@ type hmacKey struct{ idle sync.Pool }
 // would be moved to the heap, because nothing is known of what a hash.Hash does with them.
 type hmacState struct {
 	hash.Hash
-	part [128]byte
+	part [512]byte
 	sum  [sha256.Size]byte
 }
 

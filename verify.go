@@ -215,7 +215,7 @@ const olderThanItWas = "the record is older than it was"
 func (m *Manager) digestsOf(ctx context.Context, value string) ([]digest, error) {
 	index := m.roots().index
 	if issuedForm(value) {
-		t, ok := parseToken(value)
+		t, ok := takeApart(value)
 		if !ok {
 			return nil, ErrUnknownKey
 		}
