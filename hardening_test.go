@@ -168,3 +168,19 @@ func TestBadActor(t *testing.T) {
 		require.ErrorIs(t, heard(err), keycote.ErrInvalid, what)
 	}
 }
+
+// What a Prober says of an endpoint is answered, and may hold what the endpoint answered: the value among it.
+func TestAProbersViolationTellsNoValue(t *testing.T) {
+	t.Parallel()
+	const value = "Kx7-probed-value-Qp42zw"
+	w := newWorld(t, &keycote.Options{Prober: func(_ context.Context, _ string, s keycote.Secret) error {
+		return keycote.Violation{Field: "at " + s.Reveal(), Code: keycote.Code("refused:" + s.Reveal())}
+	}})
+	_, err := w.Add(t.Context(), keycote.AddParams{
+		Name: "it", Endpoint: "https://api.example.com", Secret: keycote.NewSecret(value),
+	})
+	var invalid *keycote.ValidationError
+	require.ErrorAs(t, err, &invalid)
+	require.Equal(t, []keycote.Violation{{Field: "at [redacted]", Code: "probe_failed"}}, invalid.Violations)
+	require.NotContains(t, keycote.Message("en", err), value)
+}

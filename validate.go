@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/keycote/keycote/internal/redact"
 )
 
 // Draft is a key before it is kept, as a Rule sees it.
@@ -201,20 +203,42 @@ func (v *Validator) Validate(ctx context.Context, d *Draft) ([]Violation, error)
 
 // tidied gives a host's violation the code it may lack, and takes the value out of it: violations are answered, logged
 // and kept in events.
-func tidied(v Violation, s Secret) Violation {
-	if v.Code == "" {
-		v.Code = ErrInvalid
-	}
+func tidied(v Violation, s Secret) Violation { return tidiedAs(v, s, ErrInvalid) }
+
+// tidiedAs is tidied with the code for a violation that has none, or one that holds the value. A field that holds it
+// becomes one that nobody knows, so that no call can pass over the violation.
+func tidiedAs(v Violation, s Secret, otherwise Code) Violation {
 	value := s.Reveal()
 	if len(value) < leastSecret { // no key; and its letters are everywhere
+		value = ""
+	}
+	if v.Code == "" || redact.Tells(string(v.Code), value) {
+		v.Code = otherwise
+	}
+	if value == "" {
 		return v
 	}
-	v.Text = strings.ReplaceAll(v.Text, value, redacted)
-	v.Params = maps.Clone(v.Params)
-	for name, p := range v.Params {
-		v.Params[name] = strings.ReplaceAll(p, value, redacted)
+	if !slices.Contains(fieldOrder[:], v.Field) { // the names of ours tell nothing, even to whoever has one for a value
+		v.Field = withoutValue(v.Field, value)
+	}
+	v.Text = withoutValue(v.Text, value)
+	params := v.Params
+	if params != nil {
+		v.Params = make(map[string]string, len(params))
+	}
+	for name, p := range params {
+		v.Params[withoutValue(name, value)] = withoutValue(p, value)
 	}
 	return v
+}
+
+// withoutValue returns text with the value replaced, or nothing of text where it holds the value in another form.
+func withoutValue(text, value string) string {
+	text = strings.ReplaceAll(text, value, redacted)
+	if redact.Tells(text, value) {
+		return redacted
+	}
+	return text
 }
 
 func checkScopes(vs []Violation, d *Draft) []Violation {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -341,6 +342,28 @@ func TestRuleThatQuotesTheValue(t *testing.T) {
 	require.Equal(t, "[redacted] was in a breach", vs[0].Text)
 	require.Equal(t, map[string]string{"got": "<[redacted]>"}, vs[0].Params)
 	require.Equal(t, "<"+good+">", params["got"], "the rule's own map is left alone")
+}
+
+// TestTidied: nowhere in a host's violation does the value stay, in whatever form it was written.
+func TestTidied(t *testing.T) {
+	t.Parallel()
+	for _, form := range []string{good, fmt.Sprintf("%x", good), url.QueryEscape(good), "<" + good + ">"} {
+		v := Violation{Field: "x:" + form, Code: Code("refused:" + form), Text: "not " + form, Params: map[string]string{
+			form: "name", "got": form, "plain": "as it is",
+		}}
+		got := tidied(v, NewSecret(good))
+		require.Equal(t, ErrInvalid, got.Code)
+		require.Equal(t, codeProbeFailed, tidiedAs(v, NewSecret(good), codeProbeFailed).Code)
+		require.Equal(t, "as it is", got.Params["plain"])
+		require.NotContains(t, fmt.Sprintf("%#v", got), form)
+		require.NotContains(t, fmt.Sprintf("%#v", got), good)
+		require.Equal(t, len(fieldOrder), fieldRank(got.Field), "a field of ours would let a call pass over it")
+	}
+	kept := Violation{Field: "costCentre", Code: "unknown_centre", Text: "no such centre", Params: map[string]string{"max": "5"}}
+	require.Equal(t, kept, tidied(kept, NewSecret(good)))
+	require.Equal(t, kept, tidied(kept, Secret{}))
+	require.Equal(t, fieldEndpoint, tidied(Violation{Field: fieldEndpoint}, NewSecret("endpoint")).Field)
+	require.Equal(t, Code("no"), tidied(Violation{Code: "no"}, NewSecret("n")).Code, "no key: its letters are everywhere")
 }
 
 func BenchmarkValidate(b *testing.B) {

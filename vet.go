@@ -103,7 +103,7 @@ func (c *change) probe(endpoint string, secret Secret) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &v):
-		return &ValidationError{[]Violation{tidied(v, secret)}}
+		return &ValidationError{[]Violation{tidiedAs(v, secret, codeProbeFailed)}}
 	}
 	return &Error{Code: ErrUnavailable, Err: causeOf(withheld(err, secret))}
 }
