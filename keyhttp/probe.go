@@ -77,13 +77,12 @@ var (
 
 // probe sends one request that carries the value, and turns what went wrong into what a Prober may say.
 func probe(ctx context.Context, g *Guard, method, endpoint, body string, secret keycote.Secret) (*http.Response, error) {
-	const header = "Authorization"
-	ctx = hideHeaders(ctx, []string{header})
+	ctx = hideHeaders(ctx, []string{authorization})
 	req, err := http.NewRequestWithContext(ctx, method, endpoint, strings.NewReader(body))
 	if err != nil {
 		return nil, keycote.Violation{Field: fieldEndpoint, Code: codeSyntax}
 	}
-	req.Header.Set(header, "Bearer "+secret.Reveal())
+	req.Header.Set(authorization, "Bearer "+secret.Reveal())
 	if body == "" {
 		req.Body, req.GetBody = nil, nil
 	} else {

@@ -9,6 +9,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -33,8 +34,10 @@ const (
 // request.
 //
 // The caller's request is never changed, and is the Response's Request. The value is in no error, in no hook of
-// net/http/httptrace and in no panic that passes through here; what the endpoint answers is passed on as it is, and an
-// endpoint may repeat what it was sent.
+// net/http/httptrace and in no panic's text that passes through here; what the endpoint answers is passed on as it is, and
+// an endpoint may repeat what it was sent. An error of Base that is made of types of the standard library's and of this
+// module's is returned as it is. One of another type may hold the request: its text is kept, if that does not tell, and
+// what it wraps of those types; errors.As does not find the rest.
 //
 // It is safe for concurrent use, must not be copied, and its fields must not be changed after its first use. The zero
 // Transport refuses every request.
@@ -48,7 +51,9 @@ type Transport struct {
 	Template string
 
 	// Set attaches the value in place of Header and Template: HTTP Basic, a signature, two headers. It gets a copy of the
-	// request, and may set headers and replace the body; if it changes method, URL or Host nothing is sent.
+	// request, and may set headers and trailers and replace the body; if it changes method, URL or Host nothing is sent. With
+	// another body goes another GetBody, or net/http cannot send it again when a connection dies. Who only reads the body
+	// to sign it asks GetBody for one, where there is one.
 	Set func(*http.Request, keycote.Secret)
 
 	Route string            // for the use log: a pattern, not a path
@@ -138,8 +143,12 @@ type outgoing struct {
 	transport *Transport
 	req       *http.Request // the caller's
 	copy      *http.Request
-	body      *onceBody // the caller's
+	body      *sentBody // the caller's
 	secret    keycote.Secret
+	sent      bool // its headers and trailers are others' to read and write
+
+	mu   sync.Mutex
+	told []string // what the headers and trailers made of the value say
 }
 
 // send attaches the value and sends the copy.
@@ -147,8 +156,11 @@ func (o *outgoing) send() (resp *http.Response, err error) {
 	defer o.contain(&resp, &err)
 	o.copy = o.req.Clone(o.req.Context())
 	if o.req.Body != nil && o.req.Body != http.NoBody {
-		o.body = &onceBody{ReadCloser: o.req.Body}
+		o.body = &sentBody{ReadCloser: o.req.Body, atEnd: o.carryTrailers}
 		o.copy.Body = o.body
+	}
+	if o.req.GetBody != nil {
+		o.copy.GetBody = o.callersBody
 	}
 	if o.copy.Header == nil {
 		o.copy.Header = make(http.Header)
@@ -157,7 +169,9 @@ func (o *outgoing) send() (resp *http.Response, err error) {
 		o.closeBodies()
 		return nil, err
 	}
-	o.copy = o.copy.WithContext(hideHeaders(o.req.Context(), o.added()))
+	o.note()
+	o.sent = true
+	o.copy = o.copy.WithContext(hideHeaders(o.req.Context(), added(o.copy.Header, o.req.Header)))
 	resp, err = o.transport.base().RoundTrip(o.copy)
 	switch {
 	case err != nil && resp != nil && resp.Body != nil:
@@ -176,45 +190,73 @@ func (o *outgoing) send() (resp *http.Response, err error) {
 func (o *outgoing) attach() error {
 	t := o.transport
 	if t.Set != nil {
+		before := o.copy.Body
 		t.Set(o.copy, o.secret)
 		if o.copy.URL == nil || *o.copy.URL != *o.req.URL || o.copy.Host != o.req.Host || o.copy.Method != o.req.Method {
 			return t.fail(keycote.ErrAddress, "Set has changed where the request goes")
 		}
+		if o.copy.Body != before {
+			o.replaced()
+		}
 	} else {
 		header, template := t.Header, t.Template
 		if header == "" {
-			header = "Authorization"
+			header = authorization
 		}
 		if template == "" {
 			template = placeholder
-			if t.Header == "" || strings.EqualFold(header, "Authorization") {
+			if strings.EqualFold(header, authorization) {
 				template = "Bearer " + placeholder
 			}
 		}
-		if o.has(header) {
+		if has(o.req.Header, header) {
 			return t.fail(keycote.ErrInvalid, "the request has a header of its own where the credential goes")
 		}
 		o.copy.Header.Set(header, strings.Replace(template, placeholder, o.secret.Reveal(), 1))
 	}
-	if slices.ContainsFunc(o.added(), o.has) {
-		return t.fail(keycote.ErrInvalid, "the request has a header of its own where the credential goes")
+	for _, name := range added(o.copy.Header, o.req.Header) {
+		if has(o.req.Header, name) {
+			return t.fail(keycote.ErrInvalid, "the request has a header of its own where the credential goes")
+		}
 	}
 	return nil
 }
 
-// added returns the headers that came of the value.
-func (o *outgoing) added() (names []string) {
-	for name, values := range o.copy.Header {
-		if !slices.Equal(o.req.Header[name], values) {
+// callersBody is the copy's GetBody until Set gives another: what net/http sends when it tries again on a new
+// connection, and what Set may read to sign it.
+func (o *outgoing) callersBody() (io.ReadCloser, error) { return o.req.GetBody() }
+
+// replaced does what it takes when Set has put another body into the place of the caller's. The caller's GetBody must go,
+// or a second try would send its body under the headers of the new one; without any there is no second try. And the
+// caller's body, which nobody closes any more, is closed with the new one, which may be reading from it.
+func (o *outgoing) replaced() {
+	if pointer(o.copy.GetBody) == pointer(o.callersBody) {
+		o.copy.GetBody = nil
+	}
+	switch {
+	case o.copy.Body != nil && o.copy.Body != http.NoBody:
+		o.copy.Body = &sentBody{ReadCloser: o.copy.Body, atEnd: o.note, with: o.body}
+	case o.body != nil:
+		_ = o.body.Close()
+	}
+}
+
+// pointer tells functions apart that come from different places in the source: Go compares none of them.
+func pointer(f func() (io.ReadCloser, error)) uintptr { return reflect.ValueOf(f).Pointer() }
+
+// added returns the headers that the copy has and the caller's request does not, or otherwise.
+func added(sent, own http.Header) (names []string) {
+	for name, values := range sent {
+		if !slices.Equal(own[name], values) {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
-// has reports whether the caller's request has the header, in whatever case it was written into the map.
-func (o *outgoing) has(name string) bool {
-	for own := range o.req.Header {
+// has reports whether h has the header, in whatever case it was written into the map.
+func has(h http.Header, name string) bool {
+	for own := range h {
 		if strings.EqualFold(own, name) {
 			return true
 		}
@@ -222,17 +264,40 @@ func (o *outgoing) has(name string) bool {
 	return false
 }
 
-// values returns everything that must not be told: the value, and each header made of it that is long enough to tell.
-func (o *outgoing) values() []string {
-	list := []string{o.secret.Reveal()}
-	for _, name := range o.added() {
-		for _, v := range o.copy.Header[name] {
-			if len(v) >= 8 {
-				list = append(list, v)
+// note keeps what must not be told: each header and trailer made of the value, and each word of it, that is long enough
+// to tell anything. It is called before the request is sent, and by whoever reads the body to its end: trailers may be
+// filled in until then, and no later.
+func (o *outgoing) note() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, h := range [][2]http.Header{{o.copy.Header, o.req.Header}, {o.copy.Trailer, o.req.Trailer}} {
+		for _, name := range added(h[0], h[1]) {
+			for _, line := range h[0][name] {
+				for _, word := range append(strings.Fields(line), line) {
+					if len(word) >= 8 {
+						o.told = append(o.told, word)
+					}
+				}
 			}
 		}
 	}
-	return list
+}
+
+// values returns everything that must not be told.
+func (o *outgoing) values() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return append([]string{o.secret.Reveal()}, o.told...)
+}
+
+// carryTrailers takes over what the caller has filled in while its body was read, as net/http allows; what Set put there
+// stays.
+func (o *outgoing) carryTrailers() {
+	for name, values := range o.copy.Trailer {
+		if own, ok := o.req.Trailer[name]; ok && (values == nil || o.transport.Set == nil) {
+			o.copy.Trailer[name] = slices.Clone(own)
+		}
+	}
 }
 
 // closeBodies closes the caller's body, and the one that Set may have put into its place.
@@ -245,26 +310,45 @@ func (o *outgoing) closeBodies() {
 	}
 }
 
-// onceBody is a body that Base, Set and the Transport itself may all close.
-type onceBody struct {
+// sentBody is a body that Base, Set and the Transport itself may all close.
+type sentBody struct {
 	io.ReadCloser
-	once sync.Once
-	err  error
+	atEnd func()    // called by who reads, before he hears of the end
+	with  *sentBody // closed after it; may be nil
+	once  sync.Once
+	err   error
 }
 
-func (b *onceBody) Close() error {
-	b.once.Do(func() { b.err = b.ReadCloser.Close() })
+func (b *sentBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.atEnd()
+	}
+	return n, err
+}
+
+func (b *sentBody) Close() error {
+	b.once.Do(func() {
+		b.err = b.ReadCloser.Close()
+		if b.with != nil {
+			b.err = errors.Join(b.err, b.with.Close())
+		}
+	})
 	return b.err
 }
 
-// contain lets a panic of Set or Base go on, unless its text holds the value: then it becomes an error without it.
+// contain lets a panic of Set or Base go on, unless its text holds the value: then it becomes an error without it. What
+// goes on has the stack that it came with, since nothing has been unwound when it is raised again.
 func (o *outgoing) contain(resp **http.Response, err *error) {
 	p := recover()
 	if p == nil {
 		return
 	}
 	o.closeBodies()
-	text := fmt.Sprintf("%v %+v", p, p)
+	if !o.sent {
+		o.note()
+	}
+	text := fmt.Sprintf("%v %+v %#v", p, p, p)
 	if !slices.ContainsFunc(o.values(), func(v string) bool { return redact.Tells(text, v) }) {
 		panic(p) //house:allow panic it is the panic of a host's own code, and goes on as it came
 	}
