@@ -3,6 +3,7 @@ package keyhttp
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"net/http"
@@ -217,15 +218,29 @@ func (i *inspection) handshake(conn net.Conn, host string) keycote.Check {
 	case err != nil:
 		return failed(foundNoTLS)
 	}
-	left := client.ConnectionState().PeerCertificates[0].NotAfter.Sub(now())
-	for _, c := range client.ConnectionState().PeerCertificates { // one of the chain may end first
-		left = min(left, c.NotAfter.Sub(now()))
-	}
+	left := chainEnd(client.ConnectionState().VerifiedChains).Sub(now())
 	days := int(left / (24 * time.Hour))
 	if left < certificateNear {
 		return with(statusWarning, foundExpiresSoon, "days", days)
 	}
 	return with(statusOK, foundCertificate, "days", days)
+}
+
+// chainEnd returns when a certificate ceases to be good: at the first end in that of its chains which lasts longest. What
+// a server sends along and no chain needs plays no part, such as an old cross-signature.
+func chainEnd(chains [][]*x509.Certificate) (end time.Time) {
+	for _, chain := range chains {
+		first := chain[0].NotAfter
+		for _, c := range chain {
+			if c.NotAfter.Before(first) {
+				first = c.NotAfter
+			}
+		}
+		if first.After(end) {
+			end = first
+		}
+	}
+	return end
 }
 
 // http takes every answer below 500 for a good one: without a credential, 401 is what an endpoint should say.
