@@ -125,7 +125,7 @@ func (p *endpointParts) setHost(u *url.URL) Code {
 	switch {
 	case !isASCII(host):
 		return codeCharset
-	case len(host) > 253 || !hostName(host):
+	case !special.Name(host):
 		return codeSyntax
 	}
 	p.host = strings.ToLower(host)
@@ -137,38 +137,6 @@ func (p *endpointParts) setHost(u *url.URL) Code {
 		}
 	}
 	return ""
-}
-
-// hostName reports whether host is labels of 1 to 63 letters, digits, hyphens and underscores, joined by dots.
-func hostName(host string) bool {
-	label := 0
-	for i := range len(host) {
-		c := host[i] | 0x20
-		switch {
-		case c >= 'a' && c <= 'z', host[i] >= '0' && host[i] <= '9', host[i] == '-', host[i] == '_':
-			label++
-		case host[i] == '.' && label > 0:
-			label = 0
-		default:
-			return false
-		}
-		if label > 63 {
-			return false
-		}
-	}
-	return label > 0
-}
-
-// canonicalHost returns a host as endpointParts has it, and false for what is none: with a port, a scheme or a zone.
-func canonicalHost(s string) (string, bool) {
-	if inner, ok := strings.CutPrefix(s, "["); ok {
-		s = strings.TrimSuffix(inner, "]")
-	}
-	if addr, err := netip.ParseAddr(s); err == nil {
-		return addr.String(), addr.Zone() == ""
-	}
-	s = strings.ToLower(strings.TrimSuffix(s, "."))
-	return s, hostName(s)
 }
 
 // numberReadings returns every IPv4 address that some resolver takes host for: inet_aton reads 1 to 4 numbers, in

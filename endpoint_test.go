@@ -266,6 +266,12 @@ func TestEndpointOptions(t *testing.T) {
 		{"one private reading is enough to refuse", nets("10.0.0.0/8"), "https://0127.0.0.1/", private},
 		{"a network with host bits opens nothing", nets("192.168.1.1/16"), "https://192.168.1.5/", private},
 		{"all of IPv4 does not open NAT64", nets("0.0.0.0/0"), "https://[64:ff9b::a9fe:a9fe]/", private},
+		{"NAT64, public inside", nets("64:ff9b::/96"), "https://[64:ff9b::808:808]/", nil},
+		{"NAT64, private inside", nets("64:ff9b::/96", "64:ff9b:1::/48"), "https://[64:ff9b::a9fe:a9fe]/", private},
+		{"NAT64 of one's own, private inside", nets("64:ff9b:1::/48"), "https://[64:ff9b:1::a9fe:a9fe]/", private},
+		{"6to4, private inside", nets("2000::/3"), "https://[2002:7f00:1::1]/", private},
+		{"a mapped address as host", hosts("::ffff:10.0.0.5"), "https://10.0.0.5/", nil},
+		{"a label too long opens nothing", hosts(strings.Repeat("a", 64)), "https://" + strings.Repeat("a", 64) + "/", []Code{codeSyntax}},
 		{"an invalid network opens nothing", &ValidatorOptions{AllowNets: []netip.Prefix{{}}}, "https://127.0.0.1/", private},
 	}
 	for _, tt := range tests {

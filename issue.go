@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/keycote/keycote/internal/special"
 )
 
 // Add keeps a credential: its value is sealed under the tenant's keyring, bound to tenant, key, version and the
@@ -136,7 +138,7 @@ func (p *creation) record(c *change) *record {
 	}}
 	rec := &one.record
 	for _, n := range p.networks {
-		rec.networks = append(rec.networks, canonicalNetwork(n))
+		rec.networks = append(rec.networks, special.Network(n))
 	}
 	one.version[0] = version{number: 1, state: StateActive, createdAt: c.now, expiresAt: p.expiresAt}
 	rec.versions = one.version[:]

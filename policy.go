@@ -269,16 +269,7 @@ func withinCeiling(grants, ceiling []string) bool {
 // 10.0.0.1/32 as well as for 10.0.0.0/8. A prefix of package netip never has a zone.
 func networkOK(p netip.Prefix) bool { return p.IsValid() && p == p.Masked() }
 
-// canonicalNetwork returns p as [allowedFrom] wants it: an IPv4 network written as IPv6 (::ffff:10.0.0.0/104) becomes
-// IPv4, since addresses are compared unmapped. One shorter than /96 always has host bits and is returned as it is.
-func canonicalNetwork(p netip.Prefix) netip.Prefix {
-	if p.Addr().Is4In6() && p.Bits() >= 96 {
-		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-	}
-	return p
-}
-
-// allowedFrom reports whether addr is in one of nets, which are canonical. An empty list means from anywhere; against a
+// allowedFrom reports whether addr is in one of nets, which are as special.Network returns them. An empty list means from anywhere; against a
 // list an unknown address is refused. "::/0" holds no IPv4 address.
 func allowedFrom(nets []netip.Prefix, addr netip.Addr) bool {
 	if len(nets) == 0 {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/keycote/keycote/internal/special"
 )
 
 func TestScopeSyntax(t *testing.T) {
@@ -248,7 +250,7 @@ func TestNetworks(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got := canonicalNetwork(tt.prefix)
+			got := special.Network(tt.prefix)
 			require.Equal(t, tt.canonical, got.String())
 			require.Equal(t, tt.ok, networkOK(tt.prefix), "as given")
 			require.Equal(t, tt.ok, networkOK(got), "canonical")

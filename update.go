@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/keycote/keycote/internal/special"
 )
 
 // Update changes what p says and nothing else: it opens no sealed value, uses up no limit, and moves an expiry only when
@@ -78,7 +80,7 @@ func (c *change) patch(p *Patch) (fields fieldSet, moved bool) {
 	if p.Networks != nil {
 		r.networks, fields = nil, fields|onNetworks
 		for _, n := range *p.Networks {
-			r.networks = append(r.networks, canonicalNetwork(n))
+			r.networks = append(r.networks, special.Network(n))
 		}
 	}
 	if p.Limit != nil {

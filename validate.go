@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keycote/keycote/internal/redact"
+	"github.com/keycote/keycote/internal/special"
 )
 
 // Draft is a key before it is kept, as a Rule sees it.
@@ -131,13 +132,13 @@ func NewValidator(opts *ValidatorOptions, more ...Rule) *Validator {
 	v.opts.AllowHosts, v.opts.AllowNets = nil, nil
 	v.allowHosts = make(map[string]bool, len(opts.AllowHosts))
 	for _, h := range opts.AllowHosts {
-		if h, ok := canonicalHost(h); ok {
-			v.allowHosts[h] = true
+		if key, _, ok := special.Host(h); ok {
+			v.allowHosts[key] = true
 		}
 	}
 	for _, n := range opts.AllowNets {
 		if networkOK(n) {
-			v.allowNets = append(v.allowNets, canonicalNetwork(n))
+			v.allowNets = append(v.allowNets, special.Network(n))
 		}
 	}
 	return v

@@ -58,7 +58,7 @@ func (v *Validator) private(p endpointParts) bool {
 	return slices.ContainsFunc(readings, v.closed) || special.LocalName(p.host)
 }
 
-func (v *Validator) closed(addr netip.Addr) bool { return special.Address(addr) && !v.opened(addr) }
+func (v *Validator) closed(addr netip.Addr) bool { return special.Closed(addr, v.allowNets) }
 
 func (v *Validator) opened(addr netip.Addr) bool {
 	return len(v.allowNets) > 0 && allowedFrom(v.allowNets, addr)

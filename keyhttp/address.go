@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"github.com/keycote/keycote/internal/special"
 )
 
 const (
@@ -22,9 +24,7 @@ type proxies struct {
 func newProxies(trusted []netip.Prefix, header string) (proxies, error) {
 	p := proxies{header: forwardedFor}
 	for _, prefix := range trusted {
-		if prefix.Addr().Is4In6() && prefix.Bits() >= 96 { // addresses are unmapped before they are compared
-			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
-		}
+		prefix = special.Network(prefix)
 		switch {
 		case !prefix.IsValid() || prefix.Addr().Is4In6():
 			return p, errors.New("a trusted network is malformed")

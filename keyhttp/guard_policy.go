@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/keycote/keycote"
 	"github.com/keycote/keycote/internal/special"
@@ -68,9 +67,6 @@ var closedPorts = []uint16{
 	6697, 10080, 11211,
 }
 
-// nat64 is the prefix of RFC 6052, whose last four bytes are an IPv4 address.
-var nat64 = netip.MustParsePrefix("64:ff9b::/96")
-
 // policy is what the operator opened, put into the form that is compared.
 type policy struct {
 	nets  []netip.Prefix
@@ -81,16 +77,12 @@ type policy struct {
 func newPolicy(nets []netip.Prefix, hosts []string, ports []uint16) *policy {
 	p := &policy{hosts: make(map[string]bool, len(hosts)), ports: slices.Clone(ports)}
 	for _, n := range nets {
-		if !n.IsValid() || n != n.Masked() {
-			continue
+		if n.IsValid() && n == n.Masked() {
+			p.nets = append(p.nets, special.Network(n))
 		}
-		if n.Addr().Is4In6() { // addresses are compared unmapped
-			n = netip.PrefixFrom(n.Addr().Unmap(), n.Bits()-96)
-		}
-		p.nets = append(p.nets, n)
 	}
 	for _, h := range hosts {
-		if key, _, ok := hostKey(h); ok {
+		if key, _, ok := special.Host(h); ok {
 			p.hosts[key] = true
 		}
 	}
@@ -124,7 +116,7 @@ func portOf(u *url.URL) string {
 
 // judge refuses what is known to be wrong before host is resolved, and says whether the operator named it.
 func (p *policy) judge(host, port string) (opened bool, err error) {
-	key, addr, ok := hostKey(host)
+	key, addr, ok := special.Host(host)
 	n, numErr := strconv.ParseUint(port, 10, 16)
 	switch {
 	case !ok, numErr != nil:
@@ -133,7 +125,7 @@ func (p *policy) judge(host, port string) (opened bool, err error) {
 		return false, &GuardError{Code: codeNotAllowed, Host: host, Port: port}
 	case p.hosts[key]:
 		return true, nil
-	case addr.IsValid() && p.closed(addr):
+	case addr.IsValid() && special.Closed(addr, p.nets):
 		return false, &GuardError{Code: codePrivateAddress, Host: host, Port: port, Addr: addr}
 	case !addr.IsValid() && special.Number(key): // 127.1: an address to one resolver, a name to the next
 		return false, &GuardError{Code: codeSyntax, Host: host, Port: port}
@@ -147,7 +139,7 @@ func (p *policy) unresolved(host, port string) error {
 	if err != nil || opened {
 		return err
 	}
-	key, addr, _ := hostKey(host)
+	key, addr, _ := special.Host(host)
 	if !addr.IsValid() && special.LocalName(key) {
 		return &GuardError{Code: codePrivateAddress, Host: host, Port: port}
 	}
@@ -164,7 +156,7 @@ func (p *policy) control(network, address, host string, opened bool) error {
 		return &GuardError{Code: codeNotAllowed, Host: host, Port: portString(to), Addr: to.Addr()}
 	case !p.openPort(to.Port()):
 		return &GuardError{Code: codeNotAllowed, Host: host, Port: portString(to), Addr: to.Addr()}
-	case !opened && p.closed(to.Addr()):
+	case !opened && special.Closed(to.Addr(), p.nets):
 		return &GuardError{Code: codePrivateAddress, Host: host, Port: portString(to), Addr: to.Addr()}
 	}
 	return nil
@@ -181,40 +173,4 @@ func (p *policy) openPort(port uint16) bool {
 	}
 	_, closed := slices.BinarySearch(closedPorts, port)
 	return !closed
-}
-
-// closed reports whether addr is special and not opened.
-func (p *policy) closed(addr netip.Addr) bool {
-	if !special.Address(addr) {
-		return false
-	}
-	addr = addr.Unmap().WithZone("")
-	if !slices.ContainsFunc(p.nets, func(n netip.Prefix) bool { return n.Contains(addr) }) {
-		return true
-	}
-	if nat64.Contains(addr) { // an operator behind DNS64 opens all of it, and means the public ones
-		b := addr.As16()
-		return p.closed(netip.AddrFrom4([4]byte(b[12:])))
-	}
-	return false
-}
-
-// hostKey returns host as it is compared: a name in lower case without its last dot, an address unmapped and as netip
-// prints it. It refuses whatever is neither; an address with a zone means something on one machine only.
-func hostKey(host string) (key string, addr netip.Addr, ok bool) {
-	if inner, found := strings.CutPrefix(host, "["); found {
-		host = strings.TrimSuffix(inner, "]")
-	}
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.Unmap().String(), addr, addr.Zone() == ""
-	}
-	key = strings.ToLower(strings.TrimSuffix(host, "."))
-	for i := range len(key) {
-		c := key[i]
-		letter := c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_'
-		if !letter && (c != '.' || i == 0 || key[i-1] == '.') {
-			return "", netip.Addr{}, false
-		}
-	}
-	return key, netip.Addr{}, key != "" && !strings.HasSuffix(key, ".") && len(key) <= 253
 }

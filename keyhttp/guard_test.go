@@ -290,6 +290,10 @@ func TestGuardOpens(t *testing.T) {
 		{"all of IPv6", &Guard{AllowNets: nets("::/0")}, "127.0.0.1:8443", codePrivateAddress},
 		{"NAT64, private inside", &Guard{AllowNets: nets("64:ff9b::/96")}, "[64:ff9b::a9fe:a9fe]:443", codePrivateAddress},
 		{"all of IPv4, NAT64", &Guard{AllowNets: nets("0.0.0.0/0")}, "[64:ff9b::7f00:1]:443", codePrivateAddress},
+		{"NAT64 of one's own, private inside", &Guard{AllowNets: nets("64:ff9b:1::/48")}, "[64:ff9b:1::a9fe:a9fe]:443", codePrivateAddress},
+		{"6to4, private inside", &Guard{AllowNets: nets("2000::/3")}, "[2002:7f00:1::1]:443", codePrivateAddress},
+		{"Teredo, private inside", &Guard{AllowNets: nets("2001::/32")}, "[2001:0:808:808::80ff:fffe]:443", codePrivateAddress},
+		{"a label too long", &Guard{AllowNets: loopback}, strings.Repeat("a", 64) + ".example:443", codeSyntax},
 		{"a network, a short address", &Guard{AllowNets: nets("127.0.0.0/8")}, "127.1:8443", codeSyntax},
 		{"a network, a zone", &Guard{AllowNets: nets("fe80::/10")}, "[fe80::1%lo]:8443", codeSyntax},
 		{"a network, a name with an address outside", &Guard{AllowNets: nets("127.0.0.0/8")}, "both.example:8443", ""},
@@ -375,24 +379,4 @@ func TestGuardNil(t *testing.T) {
 	require.True(t, g.ready().direct.DisableKeepAlives)
 	require.False(t, (&Guard{}).ready().direct.DisableKeepAlives)
 	require.Nil(t, (&Guard{}).ready().direct.Proxy, "no proxy out of the environment")
-}
-
-// FuzzHostKey: whatever is typed, what is compared is a plain name or an address, and says so itself.
-func FuzzHostKey(f *testing.F) {
-	for _, s := range []string{"", ".", "nas.local", "NAS.Local.", "[::1]", "::ffff:127.0.0.1", "fe80::1%lo", "a..b", "127.1", "é", "*"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		key, addr, ok := hostKey(s)
-		if !ok {
-			return
-		}
-		again, addr2, ok := hostKey(key)
-		if !ok || again != key || addr.Unmap() != addr2 {
-			t.Errorf("%q is %q, which is %q", s, key, again)
-		}
-		if strings.ContainsAny(key, "/@?#%[] \\*") || key != strings.ToLower(key) {
-			t.Errorf("%q is no host", key)
-		}
-	})
 }

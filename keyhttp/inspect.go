@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keycote/keycote"
+	"github.com/keycote/keycote/internal/special"
 )
 
 // The codes of an inspection's steps; the catalogue has a sentence for each, and advice.
@@ -170,7 +171,7 @@ func (i *inspection) judge(host, port string, addrs []netip.Addr) keycote.Check 
 	}
 	closed := 0
 	for _, a := range addrs {
-		if !opened && i.guard.policy.closed(a) {
+		if !opened && special.Closed(a, i.guard.policy.nets) {
 			closed++
 		}
 	}
