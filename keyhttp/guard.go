@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	defaultConnectTimeout = 5 * time.Second
-	defaultTimeout        = 65 * time.Second // what Dify gives an endpoint: 5 s to connect and 60 s to read
+	defaultConnectTimeout = 5 * time.Second  // what Dify gives an endpoint: 5 s to connect, and as much for TLS,
+	defaultReadTimeout    = 60 * time.Second // and 60 s to read
 	defaultMaxBody        = 10 << 20
 	maxHeader             = 256 << 10
 )
@@ -55,7 +55,7 @@ type Guard struct {
 	AllowPorts []uint16
 
 	ConnectTimeout time.Duration // resolving and dialling, and once more the TLS handshake; 0: 5 s
-	Timeout        time.Duration // of a request to the end of its response's body; 0: 65 s, negative: none
+	Timeout        time.Duration // to the end of a response's body; 0: 60 s and what connecting may take; negative: none
 	MaxBody        int64         // bytes of a response's body, unpacked; 0: 10 MiB, negative: no bound
 
 	RootCAs  *x509.CertPool // nil: the system's
@@ -71,6 +71,7 @@ type Guard struct {
 	direct  *http.Transport
 	proxied *http.Transport
 	single  bool // stands for a nil Guard: nobody could close its idle connections
+	blind   bool // for a test: its dialer judges nothing, as on Plan 9
 }
 
 type proxyKey struct{}
@@ -118,7 +119,7 @@ func (g *Guard) connectTimeout() time.Duration {
 
 func (g *Guard) timeout() time.Duration {
 	if g.Timeout == 0 {
-		return defaultTimeout
+		return 2*g.connectTimeout() + defaultReadTimeout
 	}
 	return g.Timeout
 }
@@ -194,7 +195,18 @@ func (g *Guard) DialContext(ctx context.Context, network, address string) (net.C
 			return g.policy.control(network, address, host, opened)
 		},
 	}
-	return dialer.DialContext(ctx, network, address)
+	if g.blind {
+		dialer.ControlContext = nil
+	}
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.policy.connected(conn.RemoteAddr(), host, opened); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // CloseIdleConnections closes what is kept for the next request; [http.Client] calls it by this name.

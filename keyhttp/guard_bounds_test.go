@@ -90,6 +90,20 @@ func TestGuardBounds(t *testing.T) {
 	}
 }
 
+// TestGuardDefaults names the bounds of a zero Guard.
+func TestGuardDefaults(t *testing.T) {
+	t.Parallel()
+	g := (&Guard{}).ready()
+	require.Equal(t, 5*time.Second, g.connectTimeout())
+	require.Equal(t, 5*time.Second, g.direct.TLSHandshakeTimeout)
+	require.Equal(t, 70*time.Second, g.timeout(), "60 s to read are left when connecting took all that it may")
+	require.Equal(t, 80*time.Second, (&Guard{ConnectTimeout: 10 * time.Second}).timeout())
+	require.Equal(t, time.Second, (&Guard{Timeout: time.Second}).timeout())
+	require.Negative(t, (&Guard{Timeout: -1}).timeout())
+	require.Equal(t, 10<<20, defaultMaxBody)
+	require.EqualValues(t, 256<<10, g.direct.MaxResponseHeaderBytes)
+}
+
 // TestGuardConnectTimeout: neither a name server nor an endpoint that accepts and says nothing holds a request up.
 func TestGuardConnectTimeout(t *testing.T) {
 	t.Parallel()

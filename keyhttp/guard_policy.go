@@ -1,6 +1,7 @@
 package keyhttp
 
 import (
+	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -160,6 +161,15 @@ func (p *policy) control(network, address, host string, opened bool) error {
 		return &GuardError{Code: codePrivateAddress, Host: host, Port: portString(to), Addr: to.Addr()}
 	}
 	return nil
+}
+
+// connected judges a connection that is made, on which nothing was sent yet: on Plan 9, package net calls no control.
+func (p *policy) connected(remote net.Addr, host string, opened bool) error {
+	to, ok := remote.(*net.TCPAddr)
+	if !ok {
+		return &GuardError{Code: codeNotAllowed, Host: host}
+	}
+	return p.control("tcp6", to.String(), host, opened) // of either family
 }
 
 func portString(to netip.AddrPort) string { return strconv.Itoa(int(to.Port())) }

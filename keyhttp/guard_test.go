@@ -191,6 +191,36 @@ func TestGuardRebinding(t *testing.T) {
 	require.Zero(t, calls.Load())
 }
 
+// TestGuardJudgesConnections: where the dialer cannot ask before it connects, what it has connected to is judged, and
+// nothing is sent there.
+func TestGuardJudgesConnections(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	require.NoError(t, err)
+	resolver := newDNS(t, func(string, int) []netip.Addr { return addrs("127.0.0.1") })
+	_, err = get(t, &Guard{Resolver: resolver, blind: true}, "http://example.com:"+port)
+	var refused *GuardError
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, &GuardError{
+		Code: codePrivateAddress, Host: "example.com", Port: port, Addr: netip.MustParseAddr("127.0.0.1"),
+	}, refused)
+	conn, err := listener.Accept()
+	require.NoError(t, err)
+	sent, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Empty(t, sent)
+	require.NoError(t, conn.Close())
+
+	conn, err = (&Guard{Resolver: resolver, AllowNets: loopback, blind: true}).DialContext(t.Context(), "tcp", "example.com:"+port)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	_, err = (&Guard{AllowNets: loopback, blind: true}).DialContext(t.Context(), "udp", "127.0.0.1:"+port)
+	require.ErrorIs(t, err, codeNotAllowed)
+}
+
 // TestGuardReuse: a connection that was allowed is used again, and a new one is judged anew.
 func TestGuardReuse(t *testing.T) {
 	t.Parallel()

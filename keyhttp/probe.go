@@ -41,7 +41,7 @@ const (
 // "result" is "pong". Everything else is refused: other statuses, redirects, text, arrays, null, other letters, an
 // object around the object, a result that is said twice, anything behind the object, and more than 64 KiB. It is
 // "key_refused" for 401 and 403, and "probe_failed" otherwise; the answer itself is shown to nobody. A zero guard gives
-// the endpoint what Dify gives it, 5 seconds to connect and 60 to answer; a nil guard is a zero one.
+// the endpoint what Dify gives it, 5 seconds to connect, 5 for TLS and 60 to answer; a nil guard is a zero one.
 func PingPong(g *Guard) keycote.Prober {
 	if g == nil {
 		g = new(Guard)
