@@ -271,7 +271,8 @@ func TestEndpointOptions(t *testing.T) {
 		{"NAT64 of one's own, private inside", nets("64:ff9b:1::/48"), "https://[64:ff9b:1::a9fe:a9fe]/", private},
 		{"6to4, private inside", nets("2000::/3"), "https://[2002:7f00:1::1]/", private},
 		{"a mapped address as host", hosts("::ffff:10.0.0.5"), "https://10.0.0.5/", nil},
-		{"a label too long opens nothing", hosts(strings.Repeat("a", 64)), "https://" + strings.Repeat("a", 64) + "/", []Code{codeSyntax}},
+		{"a label too long opens nothing", hosts(strings.Repeat("a", 64)), "https://" + strings.Repeat("a", 64) + "/",
+			[]Code{codeSyntax}},
 		{"an invalid network opens nothing", &ValidatorOptions{AllowNets: []netip.Prefix{{}}}, "https://127.0.0.1/", private},
 	}
 	for _, tt := range tests {

@@ -359,7 +359,9 @@ func TestTidied(t *testing.T) {
 		require.NotContains(t, fmt.Sprintf("%#v", got), good)
 		require.Equal(t, len(fieldOrder), fieldRank(got.Field), "a field of ours would let a call pass over it")
 	}
-	kept := Violation{Field: "costCentre", Code: "unknown_centre", Text: "no such centre", Params: map[string]string{"max": "5"}}
+	kept := Violation{
+		Field: "costCentre", Code: "unknown_centre", Text: "no such centre", Params: map[string]string{"max": "5"},
+	}
 	require.Equal(t, kept, tidied(kept, NewSecret(good)))
 	require.Equal(t, kept, tidied(kept, Secret{}))
 	require.Equal(t, fieldEndpoint, tidied(Violation{Field: fieldEndpoint}, NewSecret("endpoint")).Field)

@@ -33,17 +33,17 @@ var errUpgrade = errors.New("keyhttp: the guard lets no endpoint switch protocol
 // the connection's own system call: a name that answers otherwise the second time gains nothing, and neither does a
 // redirect, since it is another request. A connection that is used again was judged when it was made.
 //
-// It refuses by a [*GuardError]: addresses in IANA's special-purpose registries in every notation (NAT64, 6to4 and Teredo
-// are blocks of IPv6 there, whatever they lead to), ports that are not allowed, schemes other than http and https, and
-// URLs with a user or a password. It verifies certificates, always, by TLS 1.2 or newer; it
-// asks no proxy, not even one from the environment; it follows no redirect by itself.
+// It refuses by a [*GuardError]: addresses in IANA's special-purpose registries in every notation (NAT64, 6to4 and
+// Teredo are blocks of IPv6 there, whatever they lead to), ports that are not allowed, schemes other than http and
+// https, and URLs with a user or a password. It verifies certificates, always, by TLS 1.2 or newer; it asks no proxy,
+// not even one from the environment; it follows no redirect by itself.
 //
 // nil and the zero Guard are useful and allow nothing private; the connections of a nil Guard are not used again. A
 // Guard is safe for concurrent use, must not be copied, and its fields must not be changed after its first use.
 type Guard struct {
 	// AllowNets are networks that may be reached though they are special. An entry with bits beyond its length opens
-	// nothing. Where it holds forms of IPv4 (64:ff9b::/96, for hosts behind DNS64; 6to4, Teredo), the IPv4 address inside is
-	// judged as well. In 64:ff9b:1::/48 name a NAT64 prefix in its own length: it says where that address stands.
+	// nothing. Where it holds forms of IPv4 (64:ff9b::/96, for hosts behind DNS64; 6to4, Teredo), the IPv4 address inside
+	// is judged as well. In 64:ff9b:1::/48 name a NAT64 prefix in its own length: it says where that address stands.
 	AllowNets []netip.Prefix
 
 	// AllowHosts are names that may lead anywhere their DNS says, and addresses that may be dialled: "nas.local",

@@ -214,10 +214,11 @@ func TestGuardJudgesConnections(t *testing.T) {
 	require.Empty(t, sent)
 	require.NoError(t, conn.Close())
 
-	conn, err = (&Guard{Resolver: resolver, AllowNets: loopback, blind: true}).DialContext(t.Context(), "tcp", "example.com:"+port)
+	open := &Guard{Resolver: resolver, AllowNets: loopback, blind: true}
+	conn, err = open.DialContext(t.Context(), "tcp", "example.com:"+port)
 	require.NoError(t, err)
 	require.NoError(t, conn.Close())
-	_, err = (&Guard{AllowNets: loopback, blind: true}).DialContext(t.Context(), "udp", "127.0.0.1:"+port)
+	_, err = open.DialContext(t.Context(), "udp", "127.0.0.1:"+port)
 	require.ErrorIs(t, err, codeNotAllowed)
 }
 
@@ -320,9 +321,11 @@ func TestGuardOpens(t *testing.T) {
 		{"all of IPv6", &Guard{AllowNets: nets("::/0")}, "127.0.0.1:8443", codePrivateAddress},
 		{"NAT64, private inside", &Guard{AllowNets: nets("64:ff9b::/96")}, "[64:ff9b::a9fe:a9fe]:443", codePrivateAddress},
 		{"all of IPv4, NAT64", &Guard{AllowNets: nets("0.0.0.0/0")}, "[64:ff9b::7f00:1]:443", codePrivateAddress},
-		{"NAT64 of one's own, private inside", &Guard{AllowNets: nets("64:ff9b:1::/48")}, "[64:ff9b:1::a9fe:a9fe]:443", codePrivateAddress},
+		{"NAT64 of one's own, private inside", &Guard{AllowNets: nets("64:ff9b:1::/48")}, "[64:ff9b:1::a9fe:a9fe]:443",
+			codePrivateAddress},
 		{"6to4, private inside", &Guard{AllowNets: nets("2000::/3")}, "[2002:7f00:1::1]:443", codePrivateAddress},
-		{"Teredo, private inside", &Guard{AllowNets: nets("2001::/32")}, "[2001:0:808:808::80ff:fffe]:443", codePrivateAddress},
+		{"Teredo, private inside", &Guard{AllowNets: nets("2001::/32")}, "[2001:0:808:808::80ff:fffe]:443",
+			codePrivateAddress},
 		{"a label too long", &Guard{AllowNets: loopback}, strings.Repeat("a", 64) + ".example:443", codeSyntax},
 		{"a network, a short address", &Guard{AllowNets: nets("127.0.0.0/8")}, "127.1:8443", codeSyntax},
 		{"a network, a zone", &Guard{AllowNets: nets("fe80::/10")}, "[fe80::1%lo]:8443", codeSyntax},

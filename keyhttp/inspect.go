@@ -46,10 +46,10 @@ const (
 )
 
 // Inspect returns an [keycote.Options].Inspect that looks at an endpoint in the five steps of a connection: "name" (it
-// resolves), "guard" (g lets its addresses pass), "tcp", "tls" (the certificate is good, and for how long), and "http" (it
-// answers GET). It sends no credential, follows no redirect, and tells of an answer nothing but the status: an endpoint
-// must not speak to the person who reads the report. After a step that failed the rest is skipped. Each step takes at
-// most what g allows.
+// resolves), "guard" (g lets its addresses pass), "tcp", "tls" (the certificate is good, and for how long), and "http"
+// (it answers GET). It sends no credential, follows no redirect, and tells of an answer nothing but the status: an
+// endpoint must not speak to the person who reads the report. After a step that failed the rest is skipped. Each step
+// takes at most what g allows.
 //
 // Through g.Proxy the first four steps are the proxy's, and are skipped. A nil g is a zero [Guard].
 func Inspect(g *Guard) func(ctx context.Context, endpoint string) []keycote.Check {
@@ -162,8 +162,8 @@ func (i *inspection) resolve(host string) ([]netip.Addr, keycote.Check) {
 	return nil, failed(foundNoCheck)
 }
 
-// judge asks the guard about each address. One that it refuses among others that it lets pass is a warning: which of them
-// is dialled depends on the network.
+// judge asks the guard about each address. One that it refuses among others that it lets pass is a warning: which of
+// them is dialled depends on the network.
 func (i *inspection) judge(host, port string, addrs []netip.Addr) keycote.Check {
 	opened, err := i.guard.policy.judge(host, port)
 	if err != nil {
@@ -227,8 +227,8 @@ func (i *inspection) handshake(conn net.Conn, host string) keycote.Check {
 	return with(statusOK, foundCertificate, "days", days)
 }
 
-// chainEnd returns when a certificate ceases to be good: at the first end in that of its chains which lasts longest. What
-// a server sends along and no chain needs plays no part, such as an old cross-signature.
+// chainEnd returns when a certificate ceases to be good: at the first end in that of its chains which lasts longest.
+// What a server sends along and no chain needs plays no part, such as an old cross-signature.
 func chainEnd(chains [][]*x509.Certificate) (end time.Time) {
 	for _, chain := range chains {
 		first := chain[0].NotAfter

@@ -37,9 +37,9 @@ const (
 )
 
 // PingPong returns a [keycote.Prober] that speaks the protocol by which Dify tries an API extension: it posts
-// {"point":"ping","params":{}} with the value as a Bearer token, and the endpoint must answer 200 with a JSON object whose
-// "result" is "pong". Everything else is refused: other statuses, redirects, text, arrays, null, other letters, an
-// object around the object, a result that is said twice, anything behind the object, and more than 64 KiB. It is
+// {"point":"ping","params":{}} with the value as a Bearer token, and the endpoint must answer 200 with a JSON object
+// whose "result" is "pong". Everything else is refused: other statuses, redirects, text, arrays, null, other letters,
+// an object around the object, a result that is said twice, anything behind the object, and more than 64 KiB. It is
 // "key_refused" for 401 and 403, and "probe_failed" otherwise; the answer itself is shown to nobody. A zero guard gives
 // the endpoint what Dify gives it, 5 seconds to connect, 5 for TLS and 60 to answer; a nil guard is a zero one.
 func PingPong(g *Guard) keycote.Prober {
@@ -76,7 +76,9 @@ var (
 )
 
 // probe sends one request that carries the value, and turns what went wrong into what a Prober may say.
-func probe(ctx context.Context, g *Guard, method, endpoint, body string, secret keycote.Secret) (*http.Response, error) {
+func probe(
+	ctx context.Context, g *Guard, method, endpoint, body string, secret keycote.Secret,
+) (*http.Response, error) {
 	ctx = hideHeaders(ctx, []string{authorization})
 	req, err := http.NewRequestWithContext(ctx, method, endpoint, strings.NewReader(body))
 	if err != nil {
@@ -109,8 +111,8 @@ func answerOf(status int) error {
 	return nil
 }
 
-// isPong reports whether body is one JSON object with one "result", which is "pong". It goes through the object by hand:
-// package json would also take "Result", and the last of two.
+// isPong reports whether body is one JSON object with one "result", which is "pong". It goes through the object by
+// hand: package json would also take "Result", and the last of two.
 func isPong(body []byte) bool {
 	if !utf8.Valid(body) {
 		return false

@@ -28,16 +28,16 @@ const (
 //	client := &http.Client{Transport: &keyhttp.Transport{Manager: keys, KeyID: id}}
 //
 // It asks [keycote.Manager.Use] for each request, and keeps nothing: a value that was rotated is followed within the
-// Manager's MaxStale, a credential that was revoked is refused within it. The value goes to the origin (scheme, host and
-// port) of the credential's endpoint alone. A request to any other is [keycote.ErrAddress] and never sent, and so is a
-// redirect that leads there; over plain http it goes only where the endpoint itself is http, which a Validator allows on
-// request.
+// Manager's MaxStale, a credential that was revoked is refused within it. The value goes to the origin (scheme, host
+// and port) of the credential's endpoint alone. A request to any other is [keycote.ErrAddress] and never sent, and so
+// is a redirect that leads there; over plain http it goes only where the endpoint itself is http, which a Validator
+// allows on request.
 //
 // The caller's request is never changed, and is the Response's Request. The value is in no error, in no hook of
-// net/http/httptrace and in no panic's text that passes through here; what the endpoint answers is passed on as it is, and
-// an endpoint may repeat what it was sent. An error of Base that is made of types of the standard library's and of this
-// module's is returned as it is. One of another type may hold the request: its text is kept, if that does not tell, and
-// what it wraps of those types; errors.As does not find the rest.
+// net/http/httptrace and in no panic's text that passes through here; what the endpoint answers is passed on as it is,
+// and an endpoint may repeat what it was sent. An error of Base that is made of types of the standard library's and of
+// this module's is returned as it is. One of another type may hold the request: its text is kept, if that does not
+// tell, and what it wraps of those types; errors.As does not find the rest.
 //
 // It is safe for concurrent use, must not be copied, and its fields must not be changed after its first use. The zero
 // Transport refuses every request.
@@ -51,9 +51,9 @@ type Transport struct {
 	Template string
 
 	// Set attaches the value in place of Header and Template: HTTP Basic, a signature, two headers. It gets a copy of the
-	// request, and may set headers and trailers and replace the body; if it changes method, URL or Host nothing is sent. With
-	// another body goes another GetBody, or net/http cannot send it again when a connection dies. Who only reads the body
-	// to sign it asks GetBody for one, where there is one.
+	// request, and may set headers and trailers and replace the body; if it changes method, URL or Host nothing is sent.
+	// With another body goes another GetBody, or net/http cannot send it again when a connection dies. Who only reads the
+	// body to sign it asks GetBody for one, where there is one.
 	Set func(*http.Request, keycote.Secret)
 
 	Route string            // for the use log: a pattern, not a path
@@ -64,8 +64,8 @@ type Transport struct {
 
 // RoundTrip sends a copy of req that carries the credential. Before anything is sent it fails with what Use fails with,
 // as a [*keycote.Error]; with [keycote.ErrAddress] also when the request's Host is another than its URL's; and with
-// [keycote.ErrInvalid] when the Transport is not well-formed, and when req has a header of its own where the value goes,
-// since one of the two credentials would be the wrong one.
+// [keycote.ErrInvalid] when the Transport is not well-formed, and when req has a header of its own where the value
+// goes, since one of the two credentials would be the wrong one.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	secret, err := t.use(req)
 	if err != nil {
@@ -126,8 +126,8 @@ func (t *Transport) check() error {
 var notSent = []string{"Host", "Content-Length", "Transfer-Encoding", "Trailer"}
 
 // target returns the origin that net/http will connect to, as a URL, and false where what is dialled and what is asked
-// for could differ: an Opaque part is printed in place of the host and dialled by it, and a Host header of its own makes
-// the server that has the address answer for another name.
+// for could differ: an Opaque part is printed in place of the host and dialled by it, and a Host header of its own
+// makes the server that has the address answer for another name.
 func target(req *http.Request) (string, bool) {
 	u := req.URL
 	if u == nil || u.Opaque != "" || u.User != nil || req.Host != "" && !strings.EqualFold(req.Host, u.Host) {
@@ -183,6 +183,7 @@ func (o *outgoing) send() (resp *http.Response, err error) {
 		return nil, redact.Error(err, o.values()...)
 	}
 	resp.Request = o.req
+	resp.Body = o.received(resp.Body)
 	return resp, nil
 }
 
@@ -226,8 +227,8 @@ func (o *outgoing) attach() error {
 // connection, and what Set may read to sign it.
 func (o *outgoing) callersBody() (io.ReadCloser, error) { return o.req.GetBody() }
 
-// replaced does what it takes when Set has put another body into the place of the caller's. The caller's GetBody must go,
-// or a second try would send its body under the headers of the new one; without any there is no second try. And the
+// replaced does what it takes when Set has put another body into the place of the caller's. The caller's GetBody must
+// go, or a second try would send its body under the headers of the new one; without any there is no second try. And the
 // caller's body, which nobody closes any more, is closed with the new one, which may be reading from it.
 func (o *outgoing) replaced() {
 	if pointer(o.copy.GetBody) == pointer(o.callersBody) {
@@ -290,8 +291,8 @@ func (o *outgoing) values() []string {
 	return append([]string{o.secret.Reveal()}, o.told...)
 }
 
-// carryTrailers takes over what the caller has filled in while its body was read, as net/http allows; what Set put there
-// stays.
+// carryTrailers takes over what the caller has filled in while its body was read, as net/http allows; what Set put
+// there stays.
 func (o *outgoing) carryTrailers() {
 	for name, values := range o.copy.Trailer {
 		if own, ok := o.req.Trailer[name]; ok && (values == nil || o.transport.Set == nil) {
@@ -337,6 +338,37 @@ func (b *sentBody) Close() error {
 	return b.err
 }
 
+// received is the body of a response, whose errors come from Base as well. That of a connection which was upgraded
+// stays an [io.Writer].
+func (o *outgoing) received(body io.ReadCloser) io.ReadCloser {
+	if body == nil || body == http.NoBody {
+		return body
+	}
+	safe := &receivedBody{body, func(err error) error { return redact.Error(err, o.values()...) }}
+	if w, ok := body.(io.Writer); ok {
+		return struct {
+			*receivedBody
+			io.Writer
+		}{safe, w}
+	}
+	return safe
+}
+
+type receivedBody struct {
+	body io.ReadCloser
+	safe func(error) error // a function, because what prints a response deeply does not see into one
+}
+
+func (b *receivedBody) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p)
+	if err != nil && err != io.EOF {
+		err = b.safe(err)
+	}
+	return n, err
+}
+
+func (b *receivedBody) Close() error { return b.safe(b.body.Close()) }
+
 // contain lets a panic of Set or Base go on, unless its text holds the value: then it becomes an error without it. What
 // goes on has the stack that it came with, since nothing has been unwound when it is raised again.
 func (o *outgoing) contain(resp **http.Response, err *error) {
@@ -355,8 +387,8 @@ func (o *outgoing) contain(resp **http.Response, err *error) {
 	*resp, *err = nil, fmt.Errorf("keyhttp: a panic is withheld: its text holds the value (%T)", p)
 }
 
-// hideHeaders returns ctx with the hook that is told each header as it is written, if there is one, told "[redacted]" for
-// those named. httptrace only ever adds hooks to those that are there, so the trace itself is replaced.
+// hideHeaders returns ctx with the hook that is told each header as it is written, if there is one, told "[redacted]"
+// for those named. httptrace only ever adds hooks to those that are there, so the trace itself is replaced.
 func hideHeaders(ctx context.Context, names []string) context.Context {
 	trace := httptrace.ContextClientTrace(ctx)
 	if trace == nil || trace.WroteHeaderField == nil {

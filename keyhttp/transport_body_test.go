@@ -151,7 +151,8 @@ func TestTransportClosesBodies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			env := keytest.New(t, nil)
-			transport := &Transport{Manager: env.Manager, KeyID: add(t, env, "https://api.example.com"), Set: set, Base: roundTrip(
+			id := add(t, env, "https://api.example.com")
+			transport := &Transport{Manager: env.Manager, KeyID: id, Set: set, Base: roundTrip(
 				func(r *http.Request) (*http.Response, error) {
 					if r.Body != nil {
 						_, err := io.Copy(io.Discard, r.Body)
@@ -160,7 +161,8 @@ func TestTransportClosesBodies(t *testing.T) {
 					return &http.Response{StatusCode: 204, Body: http.NoBody}, nil
 				})}
 			var closed atomic.Int64
-			req, err := http.NewRequestWithContext(t.Context(), "POST", "https://api.example.com", onClose(func() { closed.Add(1) }))
+			body := onClose(func() { closed.Add(1) })
+			req, err := http.NewRequestWithContext(t.Context(), "POST", "https://api.example.com", body)
 			require.NoError(t, err)
 			_, err = transport.RoundTrip(req)
 			require.NoError(t, err)
@@ -183,8 +185,8 @@ func (r atEOF) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestTransportTrailers: trailers may be filled in while the body is read, by the caller and by Set; those of Set are in
-// no error.
+// TestTransportTrailers: trailers may be filled in while the body is read, by the caller and by Set; those of Set are
+// in no error.
 func TestTransportTrailers(t *testing.T) {
 	t.Parallel()
 	for _, http2 := range []bool{true, false} {
@@ -229,7 +231,8 @@ func TestTransportTrailers(t *testing.T) {
 			for _, name := range []string{"X-Early", "X-Late"} {
 				transport.Base = roundTrip(func(r *http.Request) (*http.Response, error) {
 					_, err := io.Copy(io.Discard, r.Body)
-					return nil, errors.Join(err, r.Body.Close(), errors.New("trailer "+strings.TrimPrefix(r.Trailer.Get(name), "signed ")))
+					told := strings.TrimPrefix(r.Trailer.Get(name), "signed ")
+					return nil, errors.Join(err, r.Body.Close(), errors.New("trailer "+told))
 				})
 				err := send()
 				require.ErrorContains(t, err, "withheld")

@@ -39,8 +39,14 @@ type base func(*http.Request) (*http.Response, error)
 
 func (f base) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// through sends one request through a Transport with the base.
+// through sends one request through a Transport with the base, and returns its error.
 func through(t *testing.T, b base) error {
+	t.Helper()
+	_, err := response(t, b)
+	return err
+}
+
+func response(t *testing.T, b base) (*http.Response, error) {
 	t.Helper()
 	env := keytest.New(t, nil)
 	k, err := env.Manager.Add(t.Context(), keycote.AddParams{
@@ -49,8 +55,7 @@ func through(t *testing.T, b base) error {
 	require.NoError(t, err)
 	req, err := http.NewRequestWithContext(t.Context(), "GET", "https://api.example.com", nil)
 	require.NoError(t, err)
-	_, err = (&keyhttp.Transport{Manager: env.Manager, KeyID: k.ID, Base: b}).RoundTrip(req)
-	return err
+	return (&keyhttp.Transport{Manager: env.Manager, KeyID: k.ID, Base: b}).RoundTrip(req)
 }
 
 // TestTransportErrorTypes: an error of a type that may hold the request comes through as its text, and what it wraps of
@@ -82,6 +87,42 @@ func TestTransportErrorTypes(t *testing.T) {
 			require.Same(t, inner, through(t, func(*http.Request) (*http.Response, error) { return nil, inner }))
 		})
 	}
+}
+
+// failingBody is the body of a Base that knows the request.
+type failingBody struct{ err error }
+
+func (b failingBody) Read([]byte) (int, error)  { return 0, b.err }
+func (b failingBody) Write([]byte) (int, error) { return 7, nil }
+func (b failingBody) Close() error              { return b.err }
+
+// TestTransportBodyErrors: what goes wrong while the answer is read tells no more than what goes wrong before.
+func TestTransportBodyErrors(t *testing.T) {
+	t.Parallel()
+	resp, err := response(t, func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 101, Body: failingBody{&responseError{r, io.ErrUnexpectedEOF}}}, nil
+	})
+	require.NoError(t, err)
+	_, readErr := resp.Body.Read(nil)
+	for _, err := range []error{readErr, resp.Body.Close()} {
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+		var held *responseError
+		require.False(t, errors.As(err, &held))
+		require.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, err), sentValue)
+	}
+	n, err := resp.Body.(io.Writer).Write(nil)
+	require.NoError(t, err)
+	require.Equal(t, 7, n)
+
+	resp, err = response(t, func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Body: failingBody{io.EOF}}, nil
+	})
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Empty(t, body)
+	require.Same(t, io.EOF, resp.Body.Close())
+	require.NotContains(t, fmt.Sprintf("%+v %#v", resp.Body, resp.Body), sentValue)
 }
 
 // buggy is where the stack of a panic must lead to.

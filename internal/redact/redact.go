@@ -19,10 +19,10 @@ import (
 )
 
 // Error returns what may be said of err, which came from code that was handed values. An error of an unknown type may
-// hold anything, the request among it, and show it to errors.As or by a verb of its own: of such a one the text is kept,
-// and what it wraps that is known. Known are the types of the packages below, which hold what they print; an error made
-// of them alone is returned as it is. A text that holds one of values is withheld. errors.Is goes on to find the context's
-// errors, and whoever asks for a net.Error gets the same answers. Empty values count for nothing.
+// hold anything, the request among it, and show it to errors.As or by a verb of its own: of such a one the text is
+// kept, and what it wraps that is known. Known are the types of the packages below, which hold what they print; an
+// error made of them alone is returned as it is. A text that holds one of values is withheld. errors.Is goes on to find
+// the context's errors, and whoever asks for a net.Error gets the same answers. Empty values count for nothing.
 func Error(err error, values ...string) error {
 	if err == nil || !slices.ContainsFunc(values, func(v string) bool { return v != "" }) {
 		return err
@@ -99,9 +99,9 @@ func wrapped(err error) []error {
 // they unwrap to.
 var packages = func() map[string]bool {
 	all := map[string]bool{}
-	for _, p := range strings.Fields(`bufio compress/flate compress/gzip context crypto/tls crypto/x509 encoding/json errors
-		fmt internal/poll io io/fs net net/http net/http/internal net/http/internal/http2 net/textproto net/url os strconv
-		syscall github.com/keycote/keycote github.com/keycote/keycote/keyhttp github.com/keycote/keycote/internal/redact`) {
+	for _, p := range strings.Fields(`bufio compress/flate compress/gzip context crypto/tls crypto/x509 encoding/json
+		errors fmt internal/poll io io/fs net net/http net/http/internal net/http/internal/http2 net/textproto net/url os
+		strconv syscall github.com/keycote/keycote github.com/keycote/keycote/keyhttp github.com/keycote/keycote/internal/redact`) {
 		all[p] = true
 	}
 	return all

@@ -56,7 +56,9 @@ func (byValue) Error() string { return "by value" }
 func TestError(t *testing.T) {
 	t.Parallel()
 	plain := errors.New("connection refused")
-	dial := &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{Port: 443}, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	dial := &net.OpError{
+		Op: "dial", Net: "tcp", Addr: &net.TCPAddr{Port: 443}, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED),
+	}
 	for _, tt := range []struct {
 		name   string
 		err    error
@@ -74,7 +76,8 @@ func TestError(t *testing.T) {
 		{name: "the value", err: fmt.Errorf("sent %s", value)},
 		{name: "the second value", err: fmt.Errorf("sent %s", other)},
 		{name: "in hex, deep down", err: fmt.Errorf("a: %w", fmt.Errorf("sent %x", value))},
-		{name: "what it wraps tells nothing", err: fmt.Errorf("%s: %w", value, dial), is: []error{dial, syscall.ECONNREFUSED}},
+		{name: "what it wraps tells nothing", err: fmt.Errorf("%s: %w", value, dial),
+			is: []error{dial, syscall.ECONNREFUSED}},
 		{name: "what it wraps tells", err: fmt.Errorf("a: %w", errors.Join(plain, errors.New(value))), is: []error{plain}},
 		{name: "a type that holds the request", err: newSDK("sent", plain), text: "sent", is: []error{plain}},
 		{name: "one deep down", err: fmt.Errorf("a: %w", newSDK("sent", nil)), text: "a: sent"},
@@ -83,9 +86,10 @@ func TestError(t *testing.T) {
 		{name: "an address that tells", err: &url.Error{Op: "Get", URL: "https://x/?k=" + url.QueryEscape(value), Err: plain},
 			is: []error{plain}},
 		{name: "a type that shows it by %#v", err: byValue{[]string{value}}, text: "by value"},
-		{name: "the context's", err: fmt.Errorf("%s: %w", value, context.DeadlineExceeded), is: []error{context.DeadlineExceeded},
-			not: []error{context.Canceled}},
-		{name: "a type that holds the context's", err: newSDK("sent", context.Canceled), text: "sent", is: []error{context.Canceled}},
+		{name: "the context's", err: fmt.Errorf("%s: %w", value, context.DeadlineExceeded),
+			is: []error{context.DeadlineExceeded}, not: []error{context.Canceled}},
+		{name: "a type that holds the context's", err: newSDK("sent", context.Canceled), text: "sent",
+			is: []error{context.Canceled}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -136,7 +140,8 @@ func TestTells(t *testing.T) {
 	require.NoError(t, err)
 	for _, text := range []string{
 		value, url.QueryEscape(value), url.PathEscape(value), html.EscapeString(value), string(inJSON),
-		fmt.Sprintf("%q", value), fmt.Sprintf("%x", value), fmt.Sprintf("%X", value), fmt.Sprintf("% x", value), fmt.Sprint([]byte("<" + value + ">")),
+		fmt.Sprintf("%q", value), fmt.Sprintf("%x", value), fmt.Sprintf("%X", value), fmt.Sprintf("% x", value),
+		fmt.Sprint([]byte("<" + value + ">")),
 		fmt.Sprintf("%#v", []byte(value)), base64.StdEncoding.EncodeToString([]byte(value)),
 	} {
 		require.True(t, redact.Tells("sent "+text+".", value), text)

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Host returns host as it is compared: a name in lower case without its last dot, an address unmapped and as netip prints
-// it. addr is the address that it is, as it was written. It refuses whatever is neither, with a port or a scheme; an
-// address with a zone means something on one machine only.
+// Host returns host as it is compared: a name in lower case without its last dot, an address unmapped and as netip
+// prints it. addr is the address that it is, as it was written. It refuses whatever is neither, with a port or a
+// scheme; an address with a zone means something on one machine only.
 func Host(host string) (key string, addr netip.Addr, ok bool) {
 	inner, bracketed := strings.CutPrefix(host, "[")
 	if bracketed {
@@ -22,8 +22,8 @@ func Host(host string) (key string, addr netip.Addr, ok bool) {
 	return key, netip.Addr{}, !bracketed && Name(key)
 }
 
-// Name reports whether host, without a last dot, is at most 253 characters in labels of 1 to 63 letters, digits, hyphens
-// and underscores, joined by dots.
+// Name reports whether host, without a last dot, is at most 253 characters in labels of 1 to 63 letters, digits,
+// hyphens and underscores, joined by dots.
 func Name(host string) bool {
 	label := 0
 	for i := range len(host) {
@@ -43,8 +43,8 @@ func Name(host string) bool {
 	return label > 0 && len(host) <= 253
 }
 
-// Network returns n as addresses are compared with it: unmapped, so that ::ffff:10.0.0.0/104 becomes 10.0.0.0/8. One that
-// is mapped and shorter than /96 always has bits beyond its length, and is returned as it is.
+// Network returns n as addresses are compared with it: unmapped, so that ::ffff:10.0.0.0/104 becomes 10.0.0.0/8. One
+// that is mapped and shorter than /96 always has bits beyond its length, and is returned as it is.
 func Network(n netip.Prefix) netip.Prefix {
 	if n.Addr().Is4In6() && n.Bits() >= 96 {
 		return netip.PrefixFrom(n.Addr().Unmap(), n.Bits()-96)

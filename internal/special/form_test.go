@@ -31,7 +31,8 @@ func TestHost(t *testing.T) {
 
 // FuzzHost: whatever is typed, what is compared is a plain name or an address, and says so itself.
 func FuzzHost(f *testing.F) {
-	for _, s := range []string{"", ".", "nas.local", "NAS.Local.", "[::1]", "::ffff:127.0.0.1", "fe80::1%lo", "a..b", "127.1", "é", "*"} {
+	for _, s := range []string{"", ".", "nas.local", "NAS.Local.", "[::1]", "::ffff:127.0.0.1", "fe80::1%lo", "a..b",
+		"127.1", "é", "*"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -30,8 +30,8 @@ var (
 	sixToFour  = netip.MustParsePrefix("2002::/16")       // RFC 3056
 )
 
-// embedded returns the IPv4 addresses that addr, which is no IPv4 address, may lead to when a prefix of so many bits has
-// been opened.
+// embedded returns the IPv4 addresses that addr, which is no IPv4 address, may lead to when a prefix of so many bits
+// has been opened.
 func embedded(addr netip.Addr, bits int) []netip.Addr {
 	b := addr.As16()
 	at := func(i, j, k, l int) netip.Addr { return netip.AddrFrom4([4]byte{b[i], b[j], b[k], b[l]}) }
@@ -56,12 +56,14 @@ type reading struct {
 }
 
 // readings are where RFC 6052 has the bytes of an IPv4 address after a prefix of so many bits. Byte 8 is left out.
-var readings = [...]reading{{48, [4]int{6, 7, 9, 10}}, {56, [4]int{7, 9, 10, 11}}, {64, [4]int{9, 10, 11, 12}}, {96, [4]int{12, 13, 14, 15}}}
+var readings = [...]reading{
+	{48, [4]int{6, 7, 9, 10}}, {56, [4]int{7, 9, 10, 11}}, {64, [4]int{9, 10, 11, 12}}, {96, [4]int{12, 13, 14, 15}},
+}
 
-// local returns what an address of the local-use block leads to. Nobody but the operator knows the length of his prefix:
-// it is taken to be that of the network that he has opened. What follows the IPv4 address must then be zero; where it is
-// not, the prefix may be a longer one inside that network, and all of those count as well. Readings of 0.0.0.0/8, which
-// is nowhere, come of a prefix's zeros, and count only if there is no other.
+// local returns what an address of the local-use block leads to. Nobody but the operator knows the length of his
+// prefix: it is taken to be that of the network that he has opened. What follows the IPv4 address must then be zero;
+// where it is not, the prefix may be a longer one inside that network, and all of those count as well. Readings of
+// 0.0.0.0/8, which is nowhere, come of a prefix's zeros, and count only if there is no other.
 func local(b [16]byte, bits int) (addrs []netip.Addr) {
 	if bits > 96 { // one address, or a few of them
 		bits = 0

@@ -33,14 +33,14 @@ var networks = func() (nets []netip.Prefix) {
 		"203.0.113.0/24",       // documentation, RFC 5737
 		"224.0.0.0/4",          // multicast, RFC 5771
 		"240.0.0.0/4",          // reserved, RFC 1112; holds 255.255.255.255
-		"::/3",                 // loopback, unspecified, IPv4-mapped and -compatible, NAT64 (64:ff9b::/96, 64:ff9b:1::/48), discard
+		"::/3",                 // loopback, unspecified, IPv4-mapped and -compatible, NAT64, discard
 		"2001::/23",            // IETF protocol assignments, RFC 2928: Teredo, benchmarks, AMT, AS112, ORCHID, drone ids
 		"2001:db8::/32",        // documentation, RFC 3849
 		"2002::/16",            // 6to4, RFC 3056: an IPv4 address in disguise
 		"2620:4f:8000::/48",    // AS112, RFC 7534
 		"3ffe::/16",            // 6bone, RFC 3701: given back
 		"3fff::/20",            // documentation, RFC 9637
-		"4000::/2", "8000::/1", // not global unicast, RFC 4291: SRv6 (5f00::/16), unique local, link-local, site-local, multicast
+		"4000::/2", "8000::/1", // not global unicast, RFC 4291: SRv6, unique local, link-local, multicast
 	} {
 		nets = append(nets, netip.MustParsePrefix(s))
 	}
