@@ -64,8 +64,8 @@ type Transport struct {
 
 // RoundTrip sends a copy of req that carries the credential. Before anything is sent it fails with what Use fails with,
 // as a [*keycote.Error]; with [keycote.ErrAddress] also when the request's Host is another than its URL's; and with
-// [keycote.ErrInvalid] when the Transport is not well-formed, and when req has a header of its own where the value
-// goes, since one of the two credentials would be the wrong one.
+// [keycote.ErrInvalid] when the Transport is not well-formed, when the method is TRACE, and when req has a header of
+// its own where the value goes, since one of the two credentials would be the wrong one.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	secret, err := t.use(req)
 	if err != nil {
@@ -99,6 +99,9 @@ func (t *Transport) use(req *http.Request) (keycote.Secret, error) {
 	if err := t.check(); err != nil {
 		return keycote.Secret{}, err
 	}
+	if slices.Contains(repeating, strings.ToUpper(req.Method)) {
+		return keycote.Secret{}, t.fail(keycote.ErrInvalid, "the method has a server repeat what it was sent")
+	}
 	origin, ok := target(req)
 	if !ok {
 		return keycote.Secret{}, t.fail(keycote.ErrAddress, "the request does not say for certain where it goes")
@@ -124,6 +127,10 @@ func (t *Transport) check() error {
 
 // notSent are headers that net/http takes out of a request's Header before it sends the rest.
 var notSent = []string{"Host", "Content-Length", "Transfer-Encoding", "Trailer"}
+
+// repeating are the methods to which a server answers with the request, its credential included: RFC 9110, section
+// 9.3.8, forbids to send one along.
+var repeating = []string{"TRACE", "TRACK"}
 
 // target returns the origin that net/http will connect to, as a URL, and false where what is dialled and what is asked
 // for could differ: an Opaque part is printed in place of the host and dialled by it, and a Host header of its own

@@ -127,6 +127,8 @@ func TestTransportRefuses(t *testing.T) {
 		{"no host", func(_ *Transport, r *http.Request) { r.URL.Host, r.Host = "", "" }, keycote.ErrAddress},
 		{"no URL", func(_ *Transport, r *http.Request) { r.URL = nil }, keycote.ErrAddress},
 		{"another Host header", func(_ *Transport, r *http.Request) { r.Host = "evil.example" }, keycote.ErrAddress},
+		{"TRACE", func(_ *Transport, r *http.Request) { r.Method = "TRACE" }, keycote.ErrInvalid},
+		{"track", func(_ *Transport, r *http.Request) { r.Method = "track" }, keycote.ErrInvalid},
 		{"a header of its own", func(_ *Transport, r *http.Request) { r.Header.Set("Authorization", "Bearer mine") }, keycote.ErrInvalid},
 		{"a header of its own in lower case", func(_ *Transport, r *http.Request) {
 			r.Header["authorization"] = []string{"Bearer mine"}
