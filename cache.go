@@ -79,6 +79,7 @@ type cache struct {
 
 	reads flights[cacheKey, fetched]
 	loads flights[recordKey, loaded]
+	rings flights[string, *keyring] // by tenant
 }
 
 // lease is a credential as the store had it, for Use.
@@ -120,8 +121,6 @@ func (c *cache) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.noteAll()
-	c.changedAny = c.epoch.Add(1)
-	clear(c.changes)
 	for h, e := range c.byRecord {
 		for ; e != nil; e = e.next {
 			c.floor(h, e.standing.revision)
@@ -140,6 +139,9 @@ func (c *cache) reset() {
 		s.hits, s.misses = map[uint64]*entry{}, map[cacheKey]stamp{}
 		s.mu.Unlock()
 	}
+	// The epoch comes last, here as in evict: whoever has found something before it was dropped began in an earlier one.
+	c.changedAny = c.epoch.Add(1)
+	clear(c.changes)
 }
 
 func (c *cache) shard(k *cacheKey) *cacheShard { return &c.shards[k[0]%cacheShards] }
@@ -247,21 +249,25 @@ func (c *cache) floor(h uint64, revision int64) {
 	if c.floors == nil {
 		c.floors = map[uint64]int64{}
 	}
-	for old := range c.floors {
-		if len(c.floors) < c.size {
-			break
+	if _, there := c.floors[h]; !there {
+		for old := range c.floors {
+			if len(c.floors) < c.size {
+				break
+			}
+			delete(c.floors, old)
 		}
-		delete(c.floors, old)
 	}
 	c.floors[h] = revision
 }
 
-// put publishes an entry, unless its record was changed after its read began: it may have been read before.
+// put publishes an entry, unless its record was changed after its read began: it may have been read before. Of two reads
+// at once the older is not published either.
 func (c *cache) put(e *entry, epoch int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	h := c.hash(recordKey{e.tenant, e.id})
-	if c.since(h, epoch) {
+	r := recordKey{e.tenant, e.id}
+	h := c.hash(r)
+	if c.since(h, epoch) || e.standing.revision < c.highest(r) {
 		return
 	}
 	s, slot := c.shard(&e.sum), e.sum.slot()
@@ -295,7 +301,10 @@ func (c *cache) putMiss(k cacheKey, known stamp, epoch int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.hits[k.slot()]; old != nil && old.sum == k {
-		c.remove(s, old) // it is older, or there would have been no read
+		if old.known.mono > known.mono {
+			return
+		}
+		c.remove(s, old)
 	}
 	for old := range s.misses {
 		if len(s.misses) < c.perMiss {
@@ -334,6 +343,11 @@ func (c *cache) hash(r recordKey) uint64 { return maphash.Comparable(c.seed, r) 
 func (c *cache) revision(r recordKey) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.highest(r)
+}
+
+// highest is revision. c.mu is held.
+func (c *cache) highest(r recordKey) int64 {
 	h := c.hash(r)
 	highest := c.floors[h]
 	for e := c.byRecord[h]; e != nil; e = e.next {
@@ -353,13 +367,13 @@ func (c *cache) revision(r recordKey) int64 {
 func (c *cache) dropMisses() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.epoch.Add(1)
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
 		clear(s.misses)
 		s.mu.Unlock()
 	}
+	c.epoch.Add(1)
 }
 
 // evict drops what is known of a record, after a change to it was committed. Misses are not evicted: an issued value
@@ -372,7 +386,6 @@ func (c *cache) evict(r recordKey) {
 	defer c.mu.Unlock()
 	c.note(r) // before the epoch: a read that begins in between has to see one of them
 	h := c.hash(r)
-	c.change(h)
 	for e := c.byRecord[h]; e != nil; {
 		next := e.next
 		if e.tenant == r.tenant && e.id == r.id {
@@ -384,8 +397,9 @@ func (c *cache) evict(r recordKey) {
 		e = next
 	}
 	c.leaseMu.Lock()
-	defer c.leaseMu.Unlock()
 	c.unlend(r)
+	c.leaseMu.Unlock()
+	c.change(h)
 }
 
 // unlend drops a lease. c.mu and c.leaseMu are held.
@@ -413,7 +427,7 @@ func (c *cache) lend(l *lease, epoch int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := recordKey{l.rec.tenant, l.rec.id}
-	if c.since(c.hash(r), epoch) {
+	if c.since(c.hash(r), epoch) || l.rec.revision < c.highest(r) {
 		return
 	}
 	c.leaseMu.Lock()

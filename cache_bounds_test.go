@@ -1,8 +1,11 @@
 package keycote
 
 import (
+	"context"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -112,4 +115,40 @@ func TestLargeEntriesWeighMore(t *testing.T) {
 	require.Zero(t, c.weight+c.lent)
 	c.put(entryOf(1), c.epoch.Load())
 	require.Equal(t, 1, c.weight)
+}
+
+// A read that meets an entry while it is being dropped began in an epoch before the change, and serves nobody who calls
+// after it.
+func TestWhatIsBeingDroppedServesNobodyLater(t *testing.T) {
+	t.Parallel()
+	c, entryOf := newTestCache(100)
+	e := entryOf(1)
+	c.put(e, c.epoch.Load())
+	before := c.epoch.Load()
+	c.uses.mu.Lock() // so that the eviction waits in the middle
+	var wg sync.WaitGroup
+	wg.Go(func() { c.evict(recordKey{"", "key_1"}) })
+	led, gate := make(chan struct{}), make(chan struct{})
+	wg.Go(func() {
+		_, _ = c.reads.do(context.Background(), c, e.sum, func(_ context.Context, f *flight[fetched]) {
+			f.value.entry, f.record, f.known, f.ended = e, recordKey{"", "key_1"}, e.known, true
+			close(led)
+			<-gate
+		})
+	})
+	<-led
+	require.Equal(t, before, c.epoch.Load(), "the epoch comes last")
+	c.uses.mu.Unlock()
+	for c.epoch.Load() == before {
+		runtime.Gosched()
+	}
+	wg.Go(func() {
+		got, err := c.reads.do(context.Background(), c, e.sum, func(_ context.Context, f *flight[fetched]) {
+			f.err, f.ended = ErrUnknownKey, true
+		})
+		require.ErrorIs(t, err, ErrUnknownKey)
+		require.Nil(t, got.entry)
+	})
+	close(gate)
+	wg.Wait()
 }

@@ -18,9 +18,11 @@ import (
 type hung struct {
 	keycote.Store
 	items, commit atomic.Bool
-	first         atomic.Bool // the next lookup hangs
+	all, first    atomic.Bool // all lookups hang, or the next one
 	lookups, gets atomic.Int64
+	rings         atomic.Int64 // readings of items
 	slow, late    atomic.Int64 // nanoseconds that pass before, or after, a read
+	commits       atomic.Int64 // nanoseconds that a commit takes
 }
 
 // hungWorld is a Manager over one, and another one that writes past it.
@@ -45,6 +47,8 @@ func addHung(t *testing.T, m *keycote.Manager) *keycote.Key {
 }
 
 func (h *hung) Items(ctx context.Context, q keycote.ItemQuery) ([]keycote.Item, error) {
+	h.rings.Add(1)
+	time.Sleep(time.Duration(h.slow.Load()))
 	if h.items.Load() {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -54,7 +58,7 @@ func (h *hung) Items(ctx context.Context, q keycote.ItemQuery) ([]keycote.Item, 
 
 func (h *hung) Lookup(ctx context.Context, digests [][]byte) (keycote.Record, error) {
 	h.lookups.Add(1)
-	if h.first.CompareAndSwap(true, false) {
+	if h.all.Load() || h.first.CompareAndSwap(true, false) {
 		<-ctx.Done()
 		return keycote.Record{}, ctx.Err()
 	}
@@ -73,6 +77,11 @@ func (h *hung) Get(ctx context.Context, tenant, id string) (keycote.Record, erro
 func (h *hung) Commit(ctx context.Context, b keycote.Batch) error {
 	if h.commit.Load() {
 		<-ctx.Done()
+		return ctx.Err()
+	}
+	select {
+	case <-time.After(time.Duration(h.commits.Load())):
+	case <-ctx.Done():
 		return ctx.Err()
 	}
 	return h.Store.Commit(ctx, b)

@@ -242,8 +242,8 @@ func (m *Manager) In(s Store) (view *Manager, committed func()) {
 	}
 }
 
-// begin stands at the start of every call: it refuses those on a broken view, and sees to it that the root keyrings are
-// as of the last minute.
+// begin stands at the start of every call but Verify and Use, which look for what is cached first: it refuses those on a
+// broken view, and sees to it that the root keyrings are as of the last minute.
 func (m *Manager) begin(ctx context.Context, action Action) error {
 	err := m.callable(ctx, action)
 	if err == nil {

@@ -157,14 +157,26 @@ func (r *rings) readRoots(ctx context.Context, store Store) (map[string]Item, er
 	return found, nil
 }
 
-// openRoots opens all three. proof is a keyring that opened before, nil at the start. Where some open and others do not,
-// the KEK is right and the store is not.
-func (r *rings) openRoots(ctx context.Context, found map[string]Item, proof *keyring) (*rootRings, error) {
+// openRoots opens all three, less those that are as they were: had is nil at the start. Where some open and others do
+// not, the KEK is right and the store is not.
+func (r *rings) openRoots(ctx context.Context, found map[string]Item, had *rootRings) (*rootRings, error) {
 	var opened rootRings
 	slots := map[string]**keyring{ringIndex: &opened.index, ringRecord: &opened.record, ringTrail: &opened.trail}
 	failures := map[string]error{}
 	mixed := false
+	var proof *keyring // one that has opened before
+	if had != nil {
+		proof = had.record
+		for _, ring := range had.all() {
+			if item := found[ring.ref.Name]; item.Revision == ring.ref.Revision {
+				*slots[ring.ref.Name], mixed = ring, true
+			}
+		}
+	}
 	for name, slot := range slots {
+		if *slot != nil {
+			continue
+		}
 		ring, err := r.keks.open(ctx, found[name])
 		switch {
 		case err == nil && ring.shredded:
@@ -207,23 +219,28 @@ func (r *rings) refresh(ctx context.Context, store Store, now time.Time) {
 	if age := us - before; age >= 0 && age < ringRefresh.Microseconds() || !r.checked.CompareAndSwap(before, us) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, inlineWait)
-	defer cancel()
-	if err := r.reload(ctx, store); err != nil {
-		r.checked.CompareAndSwap(us, us-(ringRefresh-ringRetry).Microseconds())
+	if err := r.reloadWithin(ctx, store, inlineWait); err != nil {
+		r.checked.CompareAndSwap(us, r.now().UnixMicro()-(ringRefresh-ringRetry).Microseconds())
 		r.log.LogAttrs(ctx, slog.LevelError, "keycote: the root keyrings could not be read again", slog.Any("error", err))
 	}
 }
 
 // reload reads the root keyrings again and opens those that have changed.
 func (r *rings) reload(ctx context.Context, store Store) error {
+	return r.reloadWithin(ctx, store, storeWait)
+}
+
+// reloadWithin is reload with a bound on the store's part. The KEK's has its own, and is seldom needed.
+func (r *rings) reloadWithin(ctx context.Context, store Store, wait time.Duration) error {
+	limited, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	select {
 	case r.reading <- struct{}{}:
-	case <-ctx.Done():
-		return &Error{Code: ErrUnavailable, Err: ctx.Err()}
+	case <-limited.Done():
+		return &Error{Code: ErrUnavailable, Err: limited.Err()}
 	}
 	defer func() { <-r.reading }()
-	found, err := r.readRoots(ctx, store)
+	found, err := r.readRoots(limited, store)
 	if err != nil {
 		return err
 	}
@@ -241,7 +258,9 @@ func (r *rings) reload(ctx context.Context, store Store) error {
 		r.checked.Store(r.now().UnixMicro())
 		return nil
 	}
-	roots, err := r.openRoots(ctx, found, had.record)
+	opening, cancel := context.WithTimeout(ctx, storeWait)
+	defer cancel()
+	roots, err := r.openRoots(opening, found, had)
 	if err != nil {
 		return err
 	}

@@ -266,20 +266,25 @@ func (m *Manager) flushDue(ctx context.Context, us int64) {
 	}
 }
 
+// flush writes what is in memory. The counts come last, since they may be many: what the time does not suffice for is
+// written by the next one.
 func (m *Manager) flush(ctx context.Context) error {
-	l := &m.uses
-	l.next.Store(windowOf(m.now()) + useWindow.Microseconds())
+	m.uses.next.Store(windowOf(m.now()) + useWindow.Microseconds())
 	main := &Manager{shared: m.shared, store: m.main} // also when a view of a transaction is asked
-	err := main.sendUnsent(ctx)
-	if err == nil {
-		l.mu.Lock()
-		rows, tallies := l.rows, l.tallies
-		l.rows, l.tallies = nil, nil
-		l.mu.Unlock()
-		l.unsent = batchesOf(collect(rows, tallies))
-		err = main.sendUnsent(ctx)
+	return errors.Join(main.sendRefusals(ctx), main.retryMarks(ctx), main.sendCounts(ctx))
+}
+
+func (m *Manager) sendCounts(ctx context.Context) error {
+	if err := m.sendUnsent(ctx); err != nil {
+		return err
 	}
-	return errors.Join(err, main.sendRefusals(ctx), main.retryMarks(ctx))
+	l := &m.uses
+	l.mu.Lock()
+	rows, tallies := l.rows, l.tallies
+	l.rows, l.tallies = nil, nil
+	l.mu.Unlock()
+	l.unsent = batchesOf(collect(rows, tallies))
+	return m.sendUnsent(ctx)
 }
 
 func (m *Manager) sendUnsent(ctx context.Context) error {

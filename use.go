@@ -61,12 +61,9 @@ func (m *Manager) Use(ctx context.Context, id string, r Request) (Grant, Secret,
 
 // loaded is a record as Get gives it.
 type loaded struct {
-	rec   *record // shared, and never written to
-	raw   *Record
-	known stamp
+	rec *record // shared, and never written to
+	raw *Record
 }
-
-func (l loaded) of() (recordKey, stamp) { return recordKey{l.rec.tenant, l.rec.id}, l.known }
 
 // credential returns what Use judges: on lease within MaxStale, else from the store.
 func (m *Manager) credential(ctx context.Context, id string, now time.Time) (*record, []UseCount, error) {
@@ -81,7 +78,7 @@ func (m *Manager) credential(ctx context.Context, id string, now time.Time) (*re
 			return l.rec, nil, nil
 		}
 		m.refresh(ctx, now) // what is on lease must not wait for a store that hangs
-		got, err = m.cache.loads.do(ctx, &m.cache, r, func(f *flight[loaded]) { m.borrow(ctx, r, f) }, loaded.of)
+		got, err = m.cache.loads.do(ctx, &m.cache, r, func(ctx context.Context, f *flight[loaded]) { m.borrow(ctx, r, f) })
 	}
 	if err != nil {
 		if _, ok := ActorFrom(ctx); ok {
@@ -98,30 +95,31 @@ func (m *Manager) credential(ctx context.Context, id string, now time.Time) (*re
 // borrow reads a credential and publishes its lease. One that is older than it was is read once more, and not believed if
 // it still is.
 func (m *Manager) borrow(ctx context.Context, r recordKey, f *flight[loaded]) {
-	if l := m.cache.leased(r, f.began); l != nil { // another one has borrowed it since we looked
-		f.value, f.ended = loaded{rec: l.rec, known: l.known}, true
+	f.record = r
+	if l := m.cache.leased(r, m.cache.stamp(m.now())); l != nil { // another one has borrowed it since we looked
+		f.value.rec, f.known, f.ended = l.rec, l.known, true
 		return
 	}
-	limited, cancel := context.WithTimeout(ctx, storeWait)
-	defer cancel()
-	f.value.known = f.began
+	var err error
+	f.known = f.began
 	select {
 	case m.lanes.credentials <- struct{}{}:
 		defer func() { <-m.lanes.credentials }()
-		f.value.rec, f.value.raw, f.err = m.load(limited, r.id)
-		if least := m.cache.revision(r); f.err == nil && f.value.rec.revision < least {
-			f.value.rec, f.value.raw, f.err = m.load(limited, r.id)
-			if f.err == nil && f.value.rec.revision < least {
-				f.err = m.tampered(ctx, r.tenant, r.id, olderThanItWas)
+		f.value.rec, f.value.raw, err = m.load(ctx, r.id)
+		if least := m.cache.revision(r); err == nil && f.value.rec.revision < least {
+			f.value.rec, f.value.raw, err = m.load(ctx, r.id)
+			if err == nil && f.value.rec.revision < least {
+				err = m.tampered(ctx, r.tenant, r.id, olderThanItWas)
 			}
 		}
-	case <-limited.Done():
-		f.err = limited.Err()
+	case <-ctx.Done():
+		err = ctx.Err()
 	}
-	f.ended = f.err == nil || ctx.Err() == nil
-	if f.err == nil && f.value.rec.kind == KindCredential {
-		m.cache.lend(&lease{f.value.rec, f.value.known, len(f.value.raw.Body)}, f.epoch)
+	if err == nil && f.value.rec.kind == KindCredential {
+		m.cache.lend(&lease{f.value.rec, f.known, len(f.value.raw.Body)}, f.epoch)
 	}
+	f.err = err
+	f.ended = err == nil || ctx.Err() == nil
 }
 
 // judgeUse decides whether a credential may be opened for this request.
@@ -320,19 +318,31 @@ func (m *Manager) dataRing(ctx context.Context, now bool) (*keyring, error) {
 		}
 		return m.rings.openData(ctx, item, nil)
 	case now && m.cache.stale > 0:
-		moment, epoch := m.cache.stamp(m.now()), m.cache.epoch.Load()
-		fed := m.cache.fed.Load()
-		ring, known := m.rings.tenants.peekKnown(m.tenant)
-		if ring != nil && known != nil && m.cache.fresh(*known, moment, fed) {
+		if ring := m.vouchedRing(); ring != nil {
 			return ring, nil
 		}
-		ring, err := m.rings.dataNow(ctx, m.store, m.tenant)
-		if err == nil && !m.cache.changedAnySince(epoch) {
-			m.rings.tenants.vouch(ring, moment)
-		}
-		return ring, err
+		return m.cache.rings.do(ctx, &m.cache, m.tenant, func(ctx context.Context, f *flight[*keyring]) {
+			if f.value, f.known = m.vouchedRing(), f.began; f.value == nil {
+				f.value, f.err = m.rings.dataNow(ctx, m.store, m.tenant)
+				if f.err == nil && !m.cache.changedAnySince(f.epoch) {
+					m.rings.tenants.vouch(f.value, f.began)
+				}
+			}
+			f.ended = f.err == nil || ctx.Err() == nil
+		})
 	case now:
 		return m.rings.dataNow(ctx, m.store, m.tenant)
 	}
 	return m.rings.data(ctx, m.store, m.tenant)
+}
+
+// vouchedRing returns the keyring of the view's tenant if it may still be used without asking the store.
+func (m *Manager) vouchedRing() *keyring {
+	moment := m.cache.stamp(m.now())
+	fed := m.cache.fed.Load()
+	ring, known := m.rings.tenants.peekKnown(m.tenant)
+	if ring == nil || known == nil || !m.cache.fresh(*known, moment, fed) {
+		return nil
+	}
+	return ring
 }

@@ -128,12 +128,11 @@ func (m *Manager) answer(ctx context.Context, value string, now time.Time) (foun
 	case missed:
 		return found{}, ErrUnknownKey
 	}
-	m.refresh(ctx, now) // what is cached must not wait for a store that hangs
-	list, err := m.digestsOf(ctx, value)
-	if err != nil {
+	m.refresh(ctx, now)                                // what is cached must not wait for a store that hangs
+	if _, err := m.digestsOf(ctx, value); err != nil { // what was made up is refused here
 		return found{}, err
 	}
-	got, err := m.cache.reads.do(ctx, &m.cache, k, func(f *flight[fetched]) { m.fill(ctx, k, f, list) }, fetched.of)
+	got, err := m.cache.reads.do(ctx, &m.cache, k, func(ctx context.Context, f *flight[fetched]) { m.fill(ctx, k, f, value) })
 	switch {
 	case err != nil:
 		return found{}, err
@@ -149,64 +148,71 @@ type fetched struct {
 	entry *entry
 	rec   *record
 	at    int
-	known stamp
-}
-
-func (f fetched) of() (r recordKey, known stamp) {
-	if f.entry != nil {
-		return recordKey{f.entry.tenant, f.entry.id}, f.known
-	}
-	return recordKey{f.rec.tenant, f.rec.id}, f.known
 }
 
 // fill reads what the cache does not know, and publishes it.
-func (m *Manager) fill(ctx context.Context, k cacheKey, f *flight[fetched], list []digest) {
-	switch e, missed := m.cache.get(&k, f.began); { // another one has filled it since we looked
+func (m *Manager) fill(ctx context.Context, k cacheKey, f *flight[fetched], value string) {
+	switch e, missed := m.cache.get(&k, m.cache.stamp(m.now())); { // another one has filled it since we looked
 	case e != nil:
-		f.value, f.ended = fetched{entry: e, known: e.known}, true
+		f.value.entry, f.record, f.known, f.ended = e, recordKey{e.tenant, e.id}, e.known, true
 		return
 	case missed:
 		f.err, f.ended = ErrUnknownKey, true
 		return
 	}
-	limited, cancel := context.WithTimeout(ctx, storeWait)
-	defer cancel()
-	known := f.began
-	got, copied := m.findCopy(limited, list, f.began)
-	if copied {
-		known = known.before(m.replica.lag)
-	} else {
-		got, f.err = m.findNewest(limited, list)
+	// By the index keys of now: a keyring that changes after this changes the epoch as well.
+	list, err := m.digestsOf(ctx, value)
+	var got found
+	copied := false
+	f.known = f.began
+	if err == nil {
+		if got, copied = m.findCopy(ctx, list, f.began); copied {
+			f.known = f.began.before(m.replica.lag)
+		} else {
+			got, err = m.findNewest(ctx, list)
+		}
 	}
-	f.ended = f.err == nil || ctx.Err() == nil
-	f.value.known = known
 	switch {
-	case f.err == nil && needsMark(got.rec, &got.rec.versions[got.at]):
+	case err == nil && needsMark(got.rec, &got.rec.versions[got.at]):
 		f.value.rec, f.value.at = got.rec, got.at
-	case f.err == nil:
-		f.value.entry = m.cache.newEntry(k, known, got.rec, got.at)
+	case err == nil:
+		f.value.entry = m.cache.newEntry(k, f.known, got.rec, got.at)
 		m.cache.put(f.value.entry, f.epoch)
-	case errors.Is(f.err, ErrUnknownKey) && list[0].kind == digestToken:
-		m.cache.putMiss(k, known, f.epoch)
+	case errors.Is(err, ErrUnknownKey) && issuedForm(value):
+		m.cache.putMiss(k, f.known, f.epoch)
+	case errors.Is(err, ErrUnknownKey): // it may be made at any time
+		f.known = stamp{}
 	}
+	if err == nil {
+		f.record = recordKey{got.tenant, got.id}
+	}
+	f.err = err
+	f.ended = err == nil || ctx.Err() == nil
 }
 
 // findNewest is find for a process that remembers revisions: a record that is older than it was is read once more, and
 // not believed if it still is.
 func (m *Manager) findNewest(ctx context.Context, list []digest) (found, error) {
 	got, err := m.find(ctx, list)
-	if err != nil {
-		return got, err
+	for range 2 {
+		if err != nil {
+			return got, err
+		}
+		r := recordKey{got.tenant, got.id}
+		least := m.cache.revision(r)
+		if got.revision >= least {
+			return got, nil
+		}
+		got, err = m.find(ctx, list)
+		switch {
+		case err != nil, got.tenant != r.tenant, got.id != r.id: // another record has to be looked at as the first was
+		case got.revision < least:
+			return found{}, m.tampered(ctx, r.tenant, r.id, olderThanItWas)
+		default:
+			return got, nil
+		}
 	}
-	r := recordKey{got.tenant, got.id}
-	least := m.cache.revision(r)
-	if got.revision >= least {
-		return got, nil
-	}
-	if got, err = m.find(ctx, list); err == nil && got.tenant == r.tenant && got.id == r.id && got.revision < least {
-		return found{}, m.tampered(ctx, r.tenant, r.id, olderThanItWas)
-	}
-	return got, err
+	return found{}, m.tampered(ctx, got.tenant, got.id, olderThanItWas)
 }
 
 const olderThanItWas = "the record is older than it was"
