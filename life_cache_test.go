@@ -80,11 +80,38 @@ func TestExpiryIsJudgedAtUse(t *testing.T) {
 	}{
 		{time.Hour - time.Microsecond, "", ""},
 		{time.Hour, keycote.ErrExpired, ""},
+		{time.Hour + time.Microsecond, keycote.ErrExpired, ""},
 		{2*time.Hour - time.Microsecond, keycote.ErrExpired, ""},
 		{2 * time.Hour, keycote.ErrExpired, keycote.ErrExpired},
+		{2*time.Hour + time.Microsecond, keycote.ErrExpired, keycote.ErrExpired},
 	} {
 		w.clock.Set(worldStart.Add(c.at))
 		require.Equal(t, c.old, w.verdict(old), c.at)
 		require.Equal(t, c.fresh, w.verdict(fresh), c.at)
+	}
+}
+
+// TestOverlapEndsWhereItIsCached has another process cache a version in overlap, just before the deadline: it ends there
+// as it does in the store, whatever the cache may still answer for.
+func TestOverlapEndsWhereItIsCached(t *testing.T) {
+	t.Parallel()
+	for past, want := range map[time.Duration]keycote.Code{
+		-time.Microsecond: "", 0: keycote.ErrExpired, time.Microsecond: keycote.ErrExpired,
+	} {
+		t.Run(past.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, nil)
+			here := w.another(&keycote.Options{MaxStale: time.Hour})
+			key, old := w.issue(keycote.IssueParams{})
+			w.rotate(key.ID, keycote.RotateParams{Overlap: time.Minute})
+			w.clock.Set(worldStart.Add(time.Minute - time.Microsecond))
+			_, err := here.Verify(t.Context(), old, keycote.Request{})
+			require.NoError(t, err)
+			reads := w.store.readsOf("lookup")
+			w.clock.Set(worldStart.Add(time.Minute + past))
+			_, err = here.Verify(t.Context(), old, keycote.Request{})
+			require.Equal(t, want, keycote.CodeOf(err))
+			require.Equal(t, reads, w.store.readsOf("lookup"), "it was cached")
+		})
 	}
 }

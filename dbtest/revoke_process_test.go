@@ -181,8 +181,8 @@ func (r *revoker) batch(ctx context.Context, warming *sync.Mutex) error {
 		func() error { return r.warm(batch, warming, isIdle) }, // last, for nobody renews what is known of them
 		r.before,
 		func() error { return r.end(ctx, batch) },
-		r.after,
 		func() error { return r.addAll(batch, isIdle) },
+		r.after,
 	} {
 		if step == nil {
 			continue
