@@ -20,8 +20,8 @@ import (
 	"github.com/keycote/keycote/sqlstore"
 )
 
-// loadEnv is how long TestLoad works on each database. Without it, it is a minute on PostgreSQL and a quarter of that on
-// each other.
+// loadEnv is how long TestLoad works on each database. Without it, it is a minute on PostgreSQL and a quarter of that
+// on each other.
 const loadEnv = "KEYCOTE_DBTEST_LOAD"
 
 func loadTime(t *testing.T, e *engine) time.Duration {
@@ -187,7 +187,8 @@ func (l *load) work(ctx context.Context) error {
 		verb string
 		of   int // in 200
 	}{
-		{revoke, 1}, {remove, 1}, {rotate, 2}, {overlaps, 5}, {untilNext, 5}, {disable, 6}, {enable, 12}, {narrow, 4}, {widen, 8},
+		{revoke, 2}, {remove, 2}, {rotate, 3}, {overlaps, 5}, {untilNext, 5},
+		{disable, 6}, {enable, 12}, {narrow, 4}, {widen, 8},
 	} {
 		if n -= d.of; n < 0 {
 			a.verb = d.verb
@@ -281,7 +282,8 @@ func (l *load) readMarks(t *testing.T) {
 		}
 		k := by[e.KeyID]
 		require.NotNil(t, k, e.KeyID)
-		m := act{manager: nobody, verb: mark, version: e.Version, revision: e.Revision, call: math.MaxInt64, ret: math.MaxInt64}
+		m := act{manager: nobody, verb: mark, version: e.Version, revision: e.Revision}
+		m.call, m.ret = math.MaxInt64, math.MaxInt64
 		for _, a := range k.acts {
 			if a.verb == verify && a.version == e.Version {
 				m.call = min(m.call, a.call)
@@ -330,8 +332,9 @@ func (l *load) requireAllowed(t *testing.T, database string, length time.Duratio
 	} {
 		require.Positive(t, did[verb], verb)
 	}
-	measured(t, database, "load for %v on %d keys (%d not judged): %v; no answer that was forbidden, and none older than %v "+
-		"(MaxStale %v)", length, len(l.all), unjudged, did, late.Round(time.Millisecond), staleOf[len(staleOf)-1])
+	measured(t, database,
+		"load for %v on %d keys (%d not judged): %v; no answer that was forbidden, and none older than %v (MaxStale %v)",
+		length, len(l.all), unjudged, did, late.Round(time.Millisecond), staleOf[len(staleOf)-1])
 }
 
 // longestLate is how long after the revocation's or deletion's acknowledgement a call of one key began that was still

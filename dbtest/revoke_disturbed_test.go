@@ -17,8 +17,8 @@ import (
 	"github.com/keycote/keycote"
 )
 
-// disturbed is how many are revoked in some of the tests with something in the way. In the others there is one batch with
-// one of each way to end at a time.
+// disturbed is how many are revoked in some of the tests with something in the way. In the others there is one batch
+// with one of each way to end at a time.
 const disturbed = 20
 
 // later returns once a time has passed for another process, which no clock of the test's can spare it.
@@ -81,7 +81,7 @@ func TestRevocationsWhilePaused(t *testing.T) {
 			later(length)
 			return errors.Join(resume(r.f.cmd.Process), r.f.tellNow("writes on"))
 		}
-		t.Cleanup(func() { require.NoError(t, resume(r.f.cmd.Process)) }) // or else it does not end, should the test fail
+		t.Cleanup(func() { require.NoError(t, resume(r.f.cmd.Process)) }) // should the test fail: or else it does not end
 		for _, length = range []time.Duration{maxStale + maxStale/4, maxStale / 4, 2 * maxStale} {
 			r.endAll(t, 1)
 		}
@@ -97,8 +97,8 @@ func TestRevocationsWhilePaused(t *testing.T) {
 	})
 }
 
-// The clock of one process is wrong by an hour, steps back by less than anybody would notice, or jumps about. The feed is
-// cut: it would put an end to what is cached before the clock could.
+// The clock of one process is wrong by an hour, steps back by less than anybody would notice, or jumps about. The feed
+// is cut: it would put an end to what is cached before the clock could.
 func TestRevocationsWithWrongClocks(t *testing.T) {
 	onEach(t, "revocations with wrong clocks", onceEach, func(t *testing.T, e *engine) {
 		_, _, here := e.fresh(t)
@@ -187,7 +187,8 @@ func TestRevocationsOverARestart(t *testing.T) {
 			batch, err := r.make(t.Context(), &sync.Mutex{}) // fails unless they are cached
 			require.NoError(t, err)
 			require.NoError(t, r.issue(t.Context(), batch, true))
-			require.NoError(t, r.warm(batch, &sync.Mutex{}, func(d doomed) bool { return d.way == idle || d.way == fresh }))
+			notYet := func(d doomed) bool { return d.way == idle || d.way == fresh }
+			require.NoError(t, r.warm(batch, &sync.Mutex{}, notYet))
 			r.announce(batch)
 			r.f.restart(t, func() { require.NoError(t, r.end(t.Context(), batch)) })
 			r.f.tell(t, "feed %s", feed)

@@ -18,8 +18,8 @@ import (
 )
 
 // revocationsEnv is how many keys and credentials are revoked on each database in TestRevocations, and again in
-// TestRevocationsWithTheFeedCut. Others come to an end otherwise besides, four for each five. Without it there are a few
-// hundred, which the race detector gets through in a minute.
+// TestRevocationsWithTheFeedCut. For each five of them, four others end otherwise. Without it there are 160, and 20 with
+// the feed cut, which the race detector gets through in half a minute.
 const revocationsEnv = "KEYCOTE_DBTEST_REVOCATIONS"
 
 func revocations(t *testing.T, otherwise int) int {
@@ -73,7 +73,7 @@ func newRevoker(t *testing.T, here place, f *asker) *revoker {
 const (
 	hot           = iota // asked all the time, before and after
 	idle                 // asked until it is cached, and then not before it is revoked
-	fresh                // revoked when it was just made: half of them when first cached, half while they are first read
+	fresh                // revoked when just made: half of them when first cached, half while first read
 	overlap              // revoked while two versions are alive, both of them known
 	lease                // a credential in use is revoked
 	untilUsed            // the older version ends when the newer one is used
@@ -343,9 +343,9 @@ func (r *revoker) endAll(t *testing.T, n int) {
 	require.NoError(t, failed)
 }
 
-// requireHonoured revokes n keys, and a few more where those do not do: of each way to end, or of those chosen, one value
-// must have been honoured after its end was acknowledged. There is no cache to hold against a bound where none was. It
-// is repeated because a machine that is busy may need longer than the bound to end a key.
+// requireHonoured revokes n keys, and a few more where those do not do: of each way to end, but for some, one value must
+// have been honoured after its end was acknowledged. Where none was, there is no cache to hold against a bound. It is
+// repeated because a machine that is busy may need longer than the bound to end a key.
 func (r *revoker) requireHonoured(t *testing.T, n int, but ...int) honoured {
 	t.Helper()
 	r.f.begin(t)
@@ -363,15 +363,15 @@ func (r *revoker) requireHonoured(t *testing.T, n int, but ...int) honoured {
 	return o
 }
 
-// Keys and credentials end by one process while another, which has a cache, is asked for them: hot, idle and fresh ones,
-// and such with two versions alive. No call that begins more than MaxStale after the acknowledgement is answered yes.
+// Keys and credentials end by one process while another, which has a cache, is asked for them: hot, idle and fresh
+// ones, and such with two versions alive. No call that begins more than MaxStale after the acknowledgement is answered yes.
 func TestRevocations(t *testing.T) {
 	onEach(t, "revocations over two processes", onceEach, func(t *testing.T, e *engine) {
 		_, db, here := e.fresh(t)
 		r := newRevoker(t, here, newAsker(t, here))
 		began := time.Now()
 		n := revocations(t, 160)
-		// An idle key that was just made is dropped when the feed tells that it was: with the feed cut it must be honoured.
+		// An idle key that was just made is dropped when the feed tells so. With the feed cut it has to be honoured.
 		o := r.requireHonoured(t, n, idle)
 		took := time.Since(began)
 		require.GreaterOrEqual(t, r.revoked.Load(), int64(n))
