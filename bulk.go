@@ -41,7 +41,7 @@ func (m *Manager) setAll(ctx context.Context, action Action, f Filter, reason st
 	switch {
 	case err != nil:
 	case !q.Filter.narrows():
-		err = &Error{Code: ErrInvalid, Err: errors.New("the filter chooses every key")}
+		err = &Error{Code: ErrInvalid, Err: errors.New("the filter chooses every key: a Kind means all of that kind")}
 	case m.tx != nil && f.asksUses(): // whose database may be locked, and whose snapshot older than what is flushed
 		err = &Error{Code: ErrInvalid, Err: errors.New("in a transaction no keys can be chosen by their uses")}
 	default:
@@ -98,9 +98,9 @@ func (m *Manager) setAll(ctx context.Context, action Action, f Filter, reason st
 	return n, errors.Join(failed...)
 }
 
-// flushFor writes the counts that f asks about.
+// flushFor writes the counts that f asks about. In a host's own transaction they are left where they are.
 func (m *Manager) flushFor(ctx context.Context, f Filter) error {
-	if !f.asksUses() {
+	if !f.asksUses() || m.tx != nil {
 		return nil
 	}
 	return m.Flush(ctx)

@@ -87,6 +87,9 @@ func underContext(ctx context.Context, call func() ([]byte, error)) ([]byte, err
 // It fails when the file is there and cannot be read, can be read by others, or holds anything else. The KEK's id is
 // "local:" and the first 16 hex digits of the SHA-256 of its key.
 func LocalKEK(path string) (KEK, error) {
+	if path == "" {
+		return nil, errors.New("keycote: local KEK: the path is empty")
+	}
 	k := &localKEK{path: path}
 	switch err := k.read(); {
 	case err == nil:
@@ -125,6 +128,13 @@ func (k *localKEK) adopt() {
 	if !k.written {
 		_ = k.read()
 	}
+}
+
+// missing reports whether the key is one that was drawn in memory, for want of a file.
+func (k *localKEK) missing() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return !k.written
 }
 
 func (k *localKEK) EncryptWithContext(ctx context.Context, plaintext, associatedData []byte) ([]byte, error) {
@@ -202,7 +212,11 @@ func (k *localKEK) write() error {
 	dir := filepath.Dir(k.path)
 	tmp, err := os.CreateTemp(dir, ".keycote-kek-*") // mode 0600
 	if err != nil {
-		return fmt.Errorf("keycote: local KEK: %w", err)
+		var broken *fs.PathError
+		if errors.As(err, &broken) {
+			err = broken.Err // whose path is of the temporary file
+		}
+		return fmt.Errorf("keycote: local KEK: %s cannot be written: %w", k.path, err)
 	}
 	defer os.Remove(tmp.Name())
 	_, err = tmp.Write(buf.Bytes())

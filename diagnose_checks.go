@@ -247,6 +247,10 @@ func (d *diagnosis) checkPermission() {
 	default:
 		d.say(areaPermission, "state", checkOK, findOK)
 	}
+	if d.rec.state == StateRevoked { // whoever asks, it is over
+		d.skip(areaPermission, "authorized", "scopes", "networks")
+		return
+	}
 	actions := []Action{ActionUpdate, ActionRotate}
 	if d.rec.kind == KindCredential {
 		actions = []Action{ActionUse, ActionReveal, ActionUpdate, ActionRotate}

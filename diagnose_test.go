@@ -148,7 +148,10 @@ func TestDiagnoseIll(t *testing.T) {
 		{"revoked", func(t *testing.T, env *keytest.Env, key *keycote.Key) {
 			_, err := env.Manager.Revoke(t.Context(), key.ID, "")
 			require.NoError(t, err)
-		}, "failed", map[string]string{"state": "failed not_active", "open": "skipped not_checked", "strength": "skipped not_checked"}},
+		}, "failed", map[string]string{
+			"state": "failed not_active", "authorized": "skipped not_checked", "open": "skipped not_checked",
+			"strength": "skipped not_checked",
+		}},
 		{"expired", func(t *testing.T, env *keytest.Env, key *keycote.Key) {
 			at := env.Clock.Now().Add(time.Hour)
 			_, err := env.Manager.Update(t.Context(), key.ID, keycote.Patch{ExpiresAt: &at})

@@ -80,6 +80,7 @@ func TestMissingFileOfALocalKEK(t *testing.T) {
 	require.ErrorIs(t, heard(err), keycote.ErrKEK)
 	require.ErrorContains(t, err, kek.ID())
 	require.ErrorContains(t, err, again.ID())
+	require.ErrorContains(t, err, fmt.Sprintf("there is no file %q", path))
 	require.NotEqual(t, kek.ID(), again.ID())
 	require.NoFileExists(t, path, "a new KEK must never take the lost one's place")
 	require.Equal(t, before, r.store.rows(t))

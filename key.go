@@ -142,6 +142,9 @@ type Patch struct {
 }
 
 // Filter chooses keys: all that is set must hold, and the zero Filter chooses all. Keys come oldest first.
+//
+// UnusedSince and NeverUsed go by the counts that are written. A list by them writes this process's first (not in a host's
+// own transaction), and fails where that fails; what others have counted in the last ten seconds is not seen.
 type Filter struct {
 	Kind          Kind
 	State         State  // as judged now: an active key is not expired

@@ -267,7 +267,11 @@ func (k *keks) answer(ctx context.Context, item Item, proof *keyring) bool {
 }
 
 func (k *keks) names() string {
-	return kekNames(append([]KEK{k.primary}, k.retired...), KEK.ID)
+	names := kekNames(append([]KEK{k.primary}, k.retired...), KEK.ID)
+	if local, ok := k.primary.(*localKEK); ok && local.missing() {
+		names += fmt.Sprintf(" (there is no file %s: put back the one that was there)", kekName(local.path))
+	}
+	return names
 }
 
 func kekNames[T any](list []T, id func(T) string) string {

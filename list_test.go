@@ -257,3 +257,17 @@ func TestListStopsOnAnError(t *testing.T) {
 		break
 	}
 }
+
+// What this process has counted and not yet written is written before a list that goes by uses.
+func TestAListByUsesSeesThisProcesssOwn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	unused, _ := w.issue(keycote.IssueParams{Name: "unused"})
+	_, value := w.issue(keycote.IssueParams{Name: "used"})
+	require.Empty(t, w.verdict(value))
+	f := keycote.Filter{NeverUsed: true}
+	require.Equal(t, []string{unused.ID}, ids(collect(t, w.List(t.Context(), f))))
+	page, err := w.Page(t.Context(), f, "", 0)
+	require.NoError(t, err)
+	require.Equal(t, []string{unused.ID}, ids(page.Keys))
+}

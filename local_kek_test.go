@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/hex"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -214,4 +215,17 @@ func TestLocalKEKRace(t *testing.T) {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	require.NoError(t, err)
 	require.Len(t, entries, 1)
+}
+
+func TestLocalKEKThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	_, err := keycote.LocalKEK("")
+	require.ErrorContains(t, err, "the path is empty")
+	path := filepath.Join(t.TempDir(), "none", "kek.json")
+	kek, err := keycote.LocalKEK(path)
+	require.NoError(t, err)
+	_, err = kek.EncryptWithContext(t.Context(), []byte("x"), nil)
+	require.ErrorContains(t, err, path+" cannot be written")
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.NotContains(t, err.Error(), "/.keycote-kek", "nobody has asked for that file")
 }

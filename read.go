@@ -46,6 +46,9 @@ func (m *Manager) List(ctx context.Context, f Filter) iter.Seq2[*Key, error] {
 		for err == nil {
 			q.Limit = listPage
 			var keys []*Key
+			if err = m.flushFor(ctx, f); err != nil {
+				break
+			}
 			if keys, err = m.page(ctx, q); err != nil {
 				break
 			}
@@ -98,6 +101,9 @@ func (m *Manager) onePage(ctx context.Context, f Filter, cursor string, limit in
 		if q.After, ok = parseCursor(cursor, m.tenant, f); !ok {
 			return Page{}, &Error{Code: ErrInvalid, Err: errors.New("the cursor is malformed, or another filter's")}
 		}
+	}
+	if err := m.flushFor(ctx, f); err != nil {
+		return Page{}, err
 	}
 	q.Limit = min(limit+1, maxPage) // one more tells whether this page is the last
 	keys, err := m.page(ctx, q)

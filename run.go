@@ -22,8 +22,9 @@ const (
 )
 
 // Run follows the change feed, flushes counts and delivers alerts until ctx ends; then it flushes once more and returns
-// nil. Without Run everything stays correct: the first call after a window's end writes that window's counts, as
-// far as it comes in three seconds. A host that does not run Run calls Flush before it exits.
+// nil. Without Run everything stays correct: the first call after a window's end writes that window's counts, as far as it
+// comes in three seconds. A host that does not run Run calls Flush before it exits. Close the store only when Run has
+// returned: what the last flush cannot write is lost, and the Logger is told.
 //
 // The feed is read once a second, and twice in MaxStale where that is less than two seconds, but not more than ten
 // times a second: so the feed vouches for what is cached before it grows too old. With MaxStale and a Store that is a
