@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -35,8 +36,9 @@ var errUpgrade = errors.New("keyhttp: the guard lets no endpoint switch protocol
 //
 // It refuses by a [*GuardError]: addresses in IANA's special-purpose registries in every notation (NAT64, 6to4 and
 // Teredo are blocks of IPv6 there, whatever they lead to), ports that are not allowed, schemes other than http and
-// https, and URLs with a user or a password. It verifies certificates, always, by TLS 1.2 or newer; it asks no proxy,
-// not even one from the environment; it follows no redirect by itself.
+// https, and URLs with a user, a password, an Opaque part or a path that does not begin with a slash. It verifies
+// certificates, always, by TLS 1.2 or newer; it asks no proxy, not even one from the environment; it follows no redirect
+// by itself.
 //
 // nil and the zero Guard are useful and allow nothing private; the connections of a nil Guard are not used again. A
 // Guard is safe for concurrent use, must not be copied, and its fields must not be changed after its first use.
@@ -63,7 +65,8 @@ type Guard struct {
 
 	// Proxy is asked for each request; [http.ProxyFromEnvironment] is one. nil, and its answer nil: none. A proxy
 	// resolves and dials in the guard's place: then only the host and port as they are written can be judged, with
-	// names that only a local resolver knows, and the proxy has to be a guard itself.
+	// names that only a local resolver knows, and the proxy has to be a guard itself. It would be asked for the request's
+	// Host over plain http, so one that is not the URL's is refused there.
 	Proxy func(*http.Request) (*url.URL, error)
 
 	once    sync.Once
@@ -172,6 +175,9 @@ func (g *Guard) route(req *http.Request) (*http.Transport, context.Context, erro
 	}
 	if err := g.policy.unresolved(req.URL.Hostname(), portOf(req.URL)); err != nil {
 		return nil, nil, err
+	}
+	if req.URL.Scheme == "http" && req.Host != "" && !strings.EqualFold(req.Host, req.URL.Host) {
+		return nil, nil, &GuardError{Code: codeSyntax, Host: req.Host} // net/http asks the proxy for this one
 	}
 	return g.proxied, context.WithValue(ctx, proxyKey{}, proxy), nil
 }

@@ -162,3 +162,41 @@ func TestGuardProxy(t *testing.T) {
 	require.ErrorIs(t, err, broken)
 	g.CloseIdleConnections()
 }
+
+// TestGuardRequestLine: what stands in the request line beside the host that was judged leads nowhere else.
+func TestGuardRequestLine(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(server.Close)
+	at, err := url.Parse(server.URL)
+	require.NoError(t, err)
+	for _, tt := range []struct {
+		name    string
+		edit    func(*http.Request)
+		proxied bool // whether it is refused for the sake of a proxy alone
+	}{
+		{"a path that is an address", func(r *http.Request) { r.URL.Path = "http://169.254.169.254/" }, false},
+		{"a path that ends the host's name", func(r *http.Request) { r.URL.Path = ".evil.example/" }, false},
+		{"a raw path", func(r *http.Request) { r.URL.Path, r.URL.RawPath = "/x", "%2Fx" }, false},
+		{"an Opaque part", func(r *http.Request) { r.URL.Opaque = "//169.254.169.254/" }, false},
+		{"another Host", func(r *http.Request) { r.Host = "169.254.169.254" }, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			for _, g := range []*Guard{
+				{AllowNets: loopback}, {AllowNets: loopback, Proxy: http.ProxyURL(at)},
+			} {
+				req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
+				require.NoError(t, err)
+				tt.edit(req)
+				resp, err := g.RoundTrip(req)
+				if tt.proxied && g.Proxy == nil {
+					require.NoError(t, err)
+					require.NoError(t, resp.Body.Close())
+					continue
+				}
+				require.ErrorIs(t, err, codeSyntax)
+			}
+		})
+	}
+}

@@ -99,10 +99,17 @@ func judgeURL(u *url.URL) error {
 		return &GuardError{Code: codeScheme}
 	case u.User != nil: // net/http would make an Authorization header of it
 		return &GuardError{Code: codeUserInfo}
-	case u.Hostname() == "":
+	case u.Hostname() == "" || !originForm(u):
 		return &GuardError{Code: codeSyntax}
 	}
 	return nil
+}
+
+// originForm reports whether a request for u names no other host than u.Host. net/http writes an Opaque part, and a
+// path as it is, into the request line: "http://other.example/" there is another address to the server, and
+// ".other.example/" is another one to a proxy, for which it stands right behind the host.
+func originForm(u *url.URL) bool {
+	return u.Opaque == "" && (u.Path == "" || u.Path[0] == '/') && (u.RawPath == "" || u.RawPath[0] == '/')
 }
 
 func portOf(u *url.URL) string {

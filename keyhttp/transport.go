@@ -63,9 +63,10 @@ type Transport struct {
 }
 
 // RoundTrip sends a copy of req that carries the credential. Before anything is sent it fails with what Use fails with,
-// as a [*keycote.Error]; with [keycote.ErrAddress] also when the request's Host is another than its URL's; and with
-// [keycote.ErrInvalid] when the Transport is not well-formed, when the method is TRACE, and when req has a header of
-// its own where the value goes, since one of the two credentials would be the wrong one.
+// as a [*keycote.Error]; with [keycote.ErrAddress] also when the request's Host is another than its URL's, and when the
+// URL has a path that does not begin with a slash, which could stand in the request line as another address; and with
+// [keycote.ErrInvalid] when the Transport is not well-formed, when the method is TRACE or CONNECT, and when req has a
+// header of its own where the value goes, since one of the two credentials would be the wrong one.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	secret, err := t.use(req)
 	if err != nil {
@@ -99,12 +100,16 @@ func (t *Transport) use(req *http.Request) (keycote.Secret, error) {
 	if err := t.check(); err != nil {
 		return keycote.Secret{}, err
 	}
-	if slices.Contains(repeating, strings.ToUpper(req.Method)) {
+	method := strings.ToUpper(req.Method)
+	switch {
+	case slices.Contains(repeating, method):
 		return keycote.Secret{}, t.fail(keycote.ErrInvalid, "the method has a server repeat what it was sent")
+	case method == http.MethodConnect:
+		return keycote.Secret{}, t.fail(keycote.ErrInvalid, "the method asks for a way through the endpoint to another")
 	}
 	origin, ok := target(req)
 	if !ok {
-		return keycote.Secret{}, t.fail(keycote.ErrAddress, "the request does not say for certain where it goes")
+		return keycote.Secret{}, t.fail(keycote.ErrAddress, uncertain)
 	}
 	_, secret, err := t.Manager.Use(req.Context(), t.KeyID, keycote.Request{Endpoint: origin, Route: t.Route})
 	return secret, err
@@ -132,12 +137,15 @@ var notSent = []string{"Host", "Content-Length", "Transfer-Encoding", "Trailer"}
 // 9.3.8, forbids to send one along.
 var repeating = []string{"TRACE", "TRACK"}
 
+const uncertain = "the request does not say for certain where it goes"
+
 // target returns the origin that net/http will connect to, as a URL, and false where what is dialled and what is asked
-// for could differ: an Opaque part is printed in place of the host and dialled by it, and a Host header of its own
-// makes the server that has the address answer for another name.
+// for could differ: an Opaque part is printed in place of the host and dialled by it, a path without a slash in front
+// can stand in the request line as another address, and a Host header of its own makes the server that has the address
+// answer for another name.
 func target(req *http.Request) (string, bool) {
 	u := req.URL
-	if u == nil || u.Opaque != "" || u.User != nil || req.Host != "" && !strings.EqualFold(req.Host, u.Host) {
+	if u == nil || u.User != nil || !originForm(u) || req.Host != "" && !strings.EqualFold(req.Host, u.Host) {
 		return "", false
 	}
 	origin := (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/"}).String()
@@ -202,6 +210,9 @@ func (o *outgoing) attach() error {
 		t.Set(o.copy, o.secret)
 		if o.copy.URL == nil || *o.copy.URL != *o.req.URL || o.copy.Host != o.req.Host || o.copy.Method != o.req.Method {
 			return t.fail(keycote.ErrAddress, "Set has changed where the request goes")
+		}
+		if _, ok := target(o.copy); !ok { // it has changed the caller's request as well
+			return t.fail(keycote.ErrAddress, uncertain)
 		}
 		if o.copy.Body != before {
 			o.replaced()

@@ -127,6 +127,24 @@ func TestTransportRefuses(t *testing.T) {
 		{"no host", func(_ *Transport, r *http.Request) { r.URL.Host, r.Host = "", "" }, keycote.ErrAddress},
 		{"no URL", func(_ *Transport, r *http.Request) { r.URL = nil }, keycote.ErrAddress},
 		{"another Host header", func(_ *Transport, r *http.Request) { r.Host = "evil.example" }, keycote.ErrAddress},
+		{"an address for a path", func(_ *Transport, r *http.Request) { r.URL.Path = "http://evil.example/x" }, keycote.ErrAddress},
+		{"an address for a path, TLS", func(_ *Transport, r *http.Request) { r.URL.Path = "https://evil.example/x" }, keycote.ErrAddress},
+		{"an address for a path, raw", func(_ *Transport, r *http.Request) {
+			r.URL.Path, r.URL.RawPath = "http://evil.example/x", "http://evil.example/x"
+		}, keycote.ErrAddress},
+		{"an address for a raw path alone", func(_ *Transport, r *http.Request) {
+			r.URL.RawPath = "http://evil.example/x"
+		}, keycote.ErrAddress},
+		{"a raw path without a slash", func(_ *Transport, r *http.Request) {
+			r.URL.Path, r.URL.RawPath = "/x", "%2Fx"
+		}, keycote.ErrAddress},
+		{"the end of a host for a path", func(_ *Transport, r *http.Request) { r.URL.Path = ".evil.example/" }, keycote.ErrAddress},
+		{"an asterisk for a path", func(_ *Transport, r *http.Request) { r.Method, r.URL.Path = "OPTIONS", "*" }, keycote.ErrAddress},
+		{"CONNECT", func(_ *Transport, r *http.Request) { r.Method = "CONNECT" }, keycote.ErrInvalid},
+		{"CONNECT to another", func(_ *Transport, r *http.Request) {
+			r.Method, r.URL.Path = "CONNECT", "evil.example:443"
+		}, keycote.ErrInvalid},
+		{"connect", func(_ *Transport, r *http.Request) { r.Method = "connect" }, keycote.ErrInvalid},
 		{"TRACE", func(_ *Transport, r *http.Request) { r.Method = "TRACE" }, keycote.ErrInvalid},
 		{"track", func(_ *Transport, r *http.Request) { r.Method = "track" }, keycote.ErrInvalid},
 		{"a header of its own", func(_ *Transport, r *http.Request) { r.Header.Set("Authorization", "Bearer mine") }, keycote.ErrInvalid},
@@ -150,6 +168,11 @@ func TestTransportRefuses(t *testing.T) {
 		}, keycote.ErrAddress},
 		{"Set writes into the path", func(t *Transport, _ *http.Request) {
 			t.Set = func(r *http.Request, s keycote.Secret) { r.URL = r.URL.JoinPath(s.Reveal()) }
+		}, keycote.ErrAddress},
+		{"Set writes an address into the path, and into the caller's", func(t *Transport, own *http.Request) {
+			t.Set = func(r *http.Request, _ keycote.Secret) {
+				r.URL.Path, own.URL.Path = "http://evil.example/x", "http://evil.example/x"
+			}
 		}, keycote.ErrAddress},
 		{"Set takes the URL away", func(t *Transport, _ *http.Request) {
 			t.Set = func(r *http.Request, _ keycote.Secret) { r.URL = nil }
