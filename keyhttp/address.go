@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/keycote/keycote/internal/special"
@@ -23,27 +24,28 @@ type proxies struct {
 
 func newProxies(trusted []netip.Prefix, header string) (proxies, error) {
 	p := proxies{header: forwardedFor}
+	var faults []error
 	for _, prefix := range trusted {
 		prefix = special.Network(prefix)
 		switch {
 		case !prefix.IsValid() || prefix.Addr().Is4In6():
-			return p, errors.New("a trusted network is malformed")
+			faults = append(faults, errors.New("a trusted network is malformed"))
 		case prefix != prefix.Masked():
-			return p, fmt.Errorf("the trusted network %s has bits set beyond its length", prefix)
+			faults = append(faults, fmt.Errorf("the trusted network %s has bits set beyond its length", prefix))
 		case prefix.Bits() == 0:
-			return p, fmt.Errorf("to trust %s is to let every client say where it is", prefix)
+			faults = append(faults, fmt.Errorf("to trust %s is to let every client say where it is", prefix))
 		}
 		p.trusted = append(p.trusted, prefix)
 	}
-	if header == "" {
-		return p, nil
+	if header != "" {
+		var err error
+		if p.header, err = headerName(header); err != nil {
+			faults = append(faults, err)
+		} else if p.header == authorization || slices.Contains(notCarriers, p.header) {
+			faults = append(faults, fmt.Errorf("no proxy says in %s where a request came from", p.header))
+		}
 	}
-	var err error
-	switch p.header, err = headerName(header); p.header {
-	case authorization, "Cookie", "Host": // a client's own; and net/http keeps Host elsewhere
-		err = fmt.Errorf("no proxy says in %s where a request came from", p.header)
-	}
-	return p, err
+	return p, errors.Join(faults...)
 }
 
 // client returns the address that a request came from, unmapped and without a zone, or the zero Addr when it is not

@@ -2,6 +2,8 @@ package keyhttp_test
 
 import (
 	"bytes"
+	"log"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -34,6 +36,8 @@ func TestMisconfigured(t *testing.T) {
 		scopes []string
 	}{
 		{"no Manager", nil, &keyhttp.Options{}, nil},
+		{"a Manager that is none", &keycote.Manager{}, &keyhttp.Options{}, nil},
+		{"a Manager that is none, and tenants", &keycote.Manager{}, &keyhttp.Options{Tenant: acme}, nil},
 		{"an empty scope", env.Manager, &keyhttp.Options{}, []string{"orders:read", ""}},
 		{"an empty segment", env.Manager, &keyhttp.Options{}, []string{"orders:"}},
 		{"a wildcard", env.Manager, &keyhttp.Options{}, []string{"orders:*"}},
@@ -44,6 +48,12 @@ func TestMisconfigured(t *testing.T) {
 		{"a header with a colon", env.Manager, &keyhttp.Options{Header: "X-API-Key:"}, nil},
 		{"the cookie", env.Manager, &keyhttp.Options{Header: "cookie"}, nil},
 		{"the host", env.Manager, &keyhttp.Options{Header: "Host"}, nil},
+		{"the connection", env.Manager, &keyhttp.Options{Header: "connection"}, nil},
+		{"a proxy's own credential", env.Manager, &keyhttp.Options{Header: "Proxy-Authorization"}, nil},
+		{"a length", env.Manager, &keyhttp.Options{Header: "Content-Length"}, nil},
+		{"an encoding", env.Manager, &keyhttp.Options{Header: "transfer-encoding"}, nil},
+		{"addresses in TE", env.Manager, &keyhttp.Options{ForwardedHeader: "TE"}, nil},
+		{"addresses in Upgrade", env.Manager, &keyhttp.Options{ForwardedHeader: "Upgrade"}, nil},
 		{"a view of no tenant", env.Manager.Tenant(""), &keyhttp.Options{}, nil},
 		{"a view of no tenant, and tenants", env.Manager.Tenant(""), &keyhttp.Options{Tenant: acme}, nil},
 		{"a view of one tenant, and tenants", env.Manager.Tenant("acme"), &keyhttp.Options{Tenant: acme}, nil},
@@ -90,6 +100,50 @@ func TestMisconfigured(t *testing.T) {
 		require.Equal(t, http.StatusOK, ask(t, h, headers("X-API-Key: "+acmes)).Code, name)
 	}
 	require.Empty(t, log.String())
+}
+
+// TestMisconfiguredSaysAll: one start is enough to learn of everything.
+func TestMisconfiguredSaysAll(t *testing.T) {
+	t.Parallel()
+	var told bytes.Buffer
+	keyhttp.Require(nil, &keyhttp.Options{
+		Logger: testLogger(&told), Realm: "the\r\nshop", Header: "X API", ForwardedHeader: "Te",
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/8"), netip.MustParsePrefix("::/0")},
+	}, "orders:*", "", "orders:read")
+	for _, said := range []string{
+		"there is no Manager", "the realm holds", `X API`, "in Te where", "10.0.0.1/8", "::/0", `orders:*`, "no scope that",
+	} {
+		require.Contains(t, told.String(), said)
+	}
+	require.NotContains(t, told.String(), "orders:read")
+	require.NotContains(t, told.String(), "one header", "neither is known")
+}
+
+// TestMisconfiguredWithoutLogger: the program's own logger hears of what can never work, once, and of nothing else. It
+// sets that logger, so it runs alone.
+func TestMisconfiguredWithoutLogger(t *testing.T) {
+	before, out, flags := slog.Default(), log.Writer(), log.Flags()
+	t.Cleanup(func() {
+		slog.SetDefault(before)
+		log.SetOutput(out)
+		log.SetFlags(flags)
+	})
+	var said bytes.Buffer
+	slog.SetDefault(testLogger(&said))
+	env := keytest.New(t, nil)
+	h := keyhttp.Require(env.Manager, nil, "orders:*")(whoever)
+	require.Equal(t, 1, strings.Count(said.String(), "\n"), said.String())
+	require.Contains(t, said.String(), "orders:*")
+	keyhttp.Require(nil, &keyhttp.Options{})
+	require.Equal(t, 2, strings.Count(said.String(), "\n"), said.String())
+	said.Reset()
+	require.Equal(t, http.StatusInternalServerError, ask(t, h, nil).Code)
+	h = keyhttp.Require(env.Manager, nil, "orders:read")(whoever)
+	require.Equal(t, http.StatusUnauthorized, ask(t, h, nil).Code)
+	token := canary(env.Issue("**"))
+	env.Break(nil, keytest.FaultStore)
+	require.Equal(t, http.StatusServiceUnavailable, ask(t, h, headers("X-API-Key: "+token)).Code)
+	require.Empty(t, said.String(), "no Logger is silent")
 }
 
 func TestScopes(t *testing.T) {

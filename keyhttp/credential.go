@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 )
 
@@ -96,12 +97,24 @@ func credentialHeader(name string) (string, error) {
 		return "", err
 	case canonical == authorization:
 		return "", nil
-	case canonical == "Cookie" || canonical == "Host":
+	case slices.Contains(notCarriers, canonical):
 		return "", errors.New("no key is taken from " + canonical)
 	default:
 		return canonical, nil
 	}
 }
+
+// ofConnection are headers that belong to one connection or to the message's own framing (RFC 9110, 7.6.1; RFC 9112):
+// whoever passes a message on takes them out, acts on them, or writes its own.
+var ofConnection = []string{
+	"Connection", "Content-Length", "Expect", "Http2-Settings", "Keep-Alive", "Proxy-Authenticate",
+	"Proxy-Authentication-Info", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding",
+	"Upgrade",
+}
+
+// notCarriers are headers in which neither a key nor a client's address comes: a browser sends cookies unasked, and
+// net/http keeps Host elsewhere.
+var notCarriers = append([]string{"Cookie", "Host"}, ofConnection...)
 
 // headerName returns a header's name as net/http keeps it.
 func headerName(name string) (string, error) {

@@ -37,8 +37,8 @@ var errUpgrade = errors.New("keyhttp: the guard lets no endpoint switch protocol
 // It refuses by a [*GuardError]: addresses in IANA's special-purpose registries in every notation (NAT64, 6to4 and
 // Teredo are blocks of IPv6 there, whatever they lead to), ports that are not allowed, schemes other than http and
 // https, and URLs with a user, a password, an Opaque part or a path that does not begin with a slash. It verifies
-// certificates, always, by TLS 1.2 or newer; it asks no proxy, not even one from the environment; it follows no redirect
-// by itself.
+// certificates, always, by TLS 1.2 or newer; it asks no proxy, not even one from the environment; it follows no
+// redirect by itself.
 //
 // nil and the zero Guard are useful and allow nothing private; the connections of a nil Guard are not used again. A
 // Guard is safe for concurrent use, must not be copied, and its fields must not be changed after its first use.

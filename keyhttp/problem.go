@@ -64,21 +64,26 @@ var plainChallenges = challenges{
 	scope:    `Bearer realm="` + plainRealm + `", error="insufficient_scope"`,
 }
 
-// newChallenges fails when realm or a scope is what no header or no grant can hold. A wildcard in what a route requires
-// is compared like any other character, so nobody means it.
+// newChallenges fails when realm or a scope is what no header or no grant can hold, and names all that are. A wildcard
+// in what a route requires is compared like any other character, so nobody means it.
 func newChallenges(realm string, scopes []string) (challenges, error) {
 	if realm == "" {
 		realm = plainRealm
 	}
+	var faults []error
 	for i := range len(realm) {
 		if c := realm[i]; c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
-			return challenges{}, errors.New("the realm holds a character that no quoted string may hold")
+			faults = append(faults, errors.New("the realm holds a character that no quoted string may hold"))
+			break
 		}
 	}
 	for _, s := range scopes {
 		if !literalScope(s) {
-			return challenges{}, fmt.Errorf("%q is no scope that a route can require", s)
+			faults = append(faults, fmt.Errorf("%q is no scope that a route can require", s))
 		}
+	}
+	if len(faults) > 0 {
+		return challenges{}, errors.Join(faults...)
 	}
 	says := challenges{identity: `Bearer realm="` + realm + `"`}
 	says.scope = says.identity + `, error="insufficient_scope"`

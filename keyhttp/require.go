@@ -18,7 +18,8 @@ import (
 // Options says where a key and its client's address are found. The zero Options, and a nil one, are safe: X-API-Key
 // beside Bearer, no proxy believed, a key required.
 type Options struct {
-	// Header carries a key without a scheme, beside Bearer. "" is X-API-Key; "Authorization" leaves Bearer alone.
+	// Header carries a key without a scheme, beside Bearer. "" is X-API-Key; "Authorization" leaves Bearer alone. Cookie,
+	// Host and what belongs to one connection (Connection, Proxy-Authorization, Upgrade, ...) are no such headers.
 	Header string
 
 	// TrustedProxies are the addresses of the proxies themselves, whose word on where a request came from is taken.
@@ -30,7 +31,7 @@ type Options struct {
 	// ForwardedHeader is the header in which trusted proxies say where a request came from: "" is X-Forwarded-For,
 	// "Forwarded" is read after RFC 7239, and any other holds one address, or several separated by commas. This one alone
 	// is read, whatever else a request brings. A proxy that does not set it passes on what its client made up, so name the
-	// one that every trusted proxy adds to or overwrites. Authorization, Cookie and Host are no such headers.
+	// one that every trusted proxy adds to or overwrites. Authorization and what cannot be Header are no such headers.
 	ForwardedHeader string
 
 	Realm string // in challenges; "": api
@@ -54,7 +55,8 @@ type Options struct {
 	Tenant func(*http.Request) (string, error)
 
 	// Logger is told why requests were answered with a status of 500 or more, in one line a second at most, and what is
-	// wrong with the Options. That a client has hung up is said at the level of debugging. nil: silent.
+	// wrong with the Options. That a client has hung up is said at the level of debugging. nil: silent, but for what
+	// Require itself was given and cannot be meant: a program that never works says so at its start, to [slog.Default].
 	Logger *slog.Logger
 }
 
@@ -80,9 +82,11 @@ const noTenant = "keyhttp:no-such-tenant"
 // The route in the use log is the pattern by which a mux has found the handler: wrap handlers rather than the mux,
 // which has not routed yet when Require is asked.
 //
-// What cannot be meant (no Manager, or a view of one tenant beside Options.Tenant; a scope that no key can be granted or
-// that has a wildcard; a malformed header or network) lets nothing through: the Logger is told at once, and every request
-// is answered with 500. opts is copied, and may be nil. The middleware and its handlers are safe for concurrent use.
+// What cannot be meant lets nothing through: no Manager, one that was not made by New, or a view of one tenant beside
+// Options.Tenant; a scope that no key can be granted or that has a wildcard; a malformed header or network. The Logger,
+// or [slog.Default] where there is none, is told all of it at once, and every request is answered with 500.
+//
+// opts is copied, and may be nil. The middleware and its handlers are safe for concurrent use.
 func Require(m *keycote.Manager, opts *Options, scopes ...string) func(http.Handler) http.Handler {
 	g := newGate(m, opts, scopes)
 	return func(next http.Handler) http.Handler { return &gated{g, next} }
@@ -141,38 +145,49 @@ func newGate(m *keycote.Manager, opts *Options, scopes []string) *gate {
 	}
 	g := &gate{keys: m, scopes: slices.Clone(scopes), optional: o.Optional, tenant: o.Tenant, log: o.Logger}
 	g.private = []string{"private"}
-	if g.log == nil {
-		g.log = slog.New(slog.DiscardHandler)
-	}
-	var faults [4]error
+	var faults [5]error
 	g.header, faults[0] = credentialHeader(o.Header)
 	g.proxies, faults[1] = newProxies(o.TrustedProxies, o.ForwardedHeader)
 	g.says, faults[2] = newChallenges(o.Realm, scopes)
-	switch {
-	case m == nil:
-		faults[3] = errors.New("there is no Manager")
-	case !works(m):
-		faults[3] = errors.New("the Manager is a view of no tenant")
-	case g.tenant != nil && !works(m.Tenant(noTenant)):
-		faults[3] = errors.New("the Manager is a view of one tenant, and Options.Tenant chooses among them")
-	case g.header == g.proxies.header:
+	if g.header == g.proxies.header && faults[0] == nil && faults[1] == nil {
 		faults[3] = errors.New("keys and addresses cannot come in one header")
+	}
+	if faults[4] = usable(m); faults[4] == nil && g.tenant != nil && usable(m.Tenant(noTenant)) != nil {
+		faults[4] = errors.New("the Manager is a view of one tenant, and Options.Tenant chooses among them")
 	}
 	if g.optional {
 		g.vary = []string{strings.TrimSuffix(authorization+", "+g.header, ", ")}
 	}
-	if g.fault = errors.Join(faults[:]...); g.fault != nil {
+	g.fault = errors.Join(faults[:]...)
+	if g.fault != nil {
+		if g.log == nil {
+			g.log = slog.Default() //house:allow print at its start alone: nothing else says why each request is a 500
+		}
 		g.log.Error("keyhttp: Require lets nothing through: it was given what cannot be meant", "error", g.fault)
+	}
+	if o.Logger == nil {
+		g.log = slog.New(slog.DiscardHandler)
 	}
 	return g
 }
 
-// works reports whether m is a view whose calls can succeed. It reads nothing, and leaves no trace: a call on such a view
-// finds that the store is away, and any other is refused before.
-func works(m *keycote.Manager) bool {
+// usable returns why no call on m can succeed, or nil. It reads nothing, and leaves no trace: a call on a view that
+// can finds that the store is away, and on any other it is refused before. A Manager that New has not made has nothing
+// inside, and panics.
+func usable(m *keycote.Manager) (fault error) {
+	if m == nil {
+		return errors.New("there is no Manager")
+	}
+	defer func() {
+		if recover() != nil {
+			fault = errors.New("the Manager was not made by keycote.New")
+		}
+	}()
 	view, _ := m.In(nowhereStore{})
-	_, err := view.Get(context.Background(), "")
-	return errors.Is(err, keycote.ErrUnavailable)
+	if _, err := view.Get(context.Background(), ""); !errors.Is(err, keycote.ErrUnavailable) {
+		return errors.New("the Manager is a view of no tenant")
+	}
+	return nil
 }
 
 type nowhereStore struct{ keycote.Store }

@@ -83,9 +83,10 @@ func init() {
 			check: uses("time", "Now", "Since", "Until", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker", "Sleep"),
 		},
 		{
-			name:  "print",
-			why:   "go-apikeys logs hashes, exposure-notifications the expected MAC: what is said goes through Options.Logger",
-			binds: place.library,
+			name:     "print",
+			why:      "go-apikeys logs hashes, exposure-notifications the expected MAC: what is said goes by Options.Logger",
+			waivable: true,
+			binds:    place.library,
 			check: func(f *file) {
 				uses("fmt", "Print", "Printf", "Println")(f)
 				imports(func(path string) bool { return path == "log" })(f)
