@@ -143,8 +143,14 @@ func judgeUse(rec *record, state State, r Request) error {
 	}
 	bound, ok := endpointOrigin(rec.endpoint)
 	wanted, ok2 := endpointOrigin(r.Endpoint)
-	if !ok || !ok2 || bound != wanted {
-		return ErrAddress
+	switch {
+	case !ok:
+		return &Error{Code: ErrAddress, Err: errors.New("the credential's endpoint is malformed")}
+	case !ok2:
+		return &Error{Code: ErrAddress, Err: errors.New("the request does not say for certain where it goes")}
+	case bound != wanted:
+		err := fmt.Errorf("the request goes to %s, the credential belongs to %s", wanted, bound)
+		return &Error{Code: ErrAddress, Err: err}
 	}
 	return nil
 }

@@ -39,6 +39,9 @@ const (
 // this module's is returned as it is. One of another type may hold the request: its text is kept, if that does not
 // tell, and what it wraps of those types; errors.As does not find the rest.
 //
+// The use log counts what was opened, not what was sent: also a request that Set, the guard or the network has kept
+// from going out.
+//
 // It is safe for concurrent use, must not be copied, and its fields must not be changed after its first use. The zero
 // Transport refuses every request.
 type Transport struct {
@@ -46,7 +49,8 @@ type Transport struct {
 	KeyID   string           // required
 
 	// Header and Template say how the value is sent. "" is Authorization, with the template "Bearer {key}"; for any
-	// other header the template is "{key}". A value never goes into a URL.
+	// other header the template is "{key}". Host and what belongs to one connection (Connection, Proxy-Authorization,
+	// Upgrade, ...) are no such headers. A value never goes into a URL.
 	Header   string
 	Template string
 
@@ -124,14 +128,24 @@ func (t *Transport) check() error {
 		return t.fail(keycote.ErrInvalid, "a Transport has either Set or Header and Template")
 	case t.Template != "" && strings.Count(t.Template, placeholder) != 1:
 		return t.fail(keycote.ErrInvalid, "a Template holds {key} once")
-	case slices.Contains(notSent, textproto.CanonicalMIMEHeaderKey(t.Header)):
+	case !isFieldValue(t.Template):
+		return t.fail(keycote.ErrInvalid, "the Template holds a control character")
+	case t.Header != "" && !isToken(t.Header):
+		return t.fail(keycote.ErrInvalid, "the Header is no header's name")
+	}
+	switch name := textproto.CanonicalMIMEHeaderKey(t.Header); {
+	case name == "Host":
 		return t.fail(keycote.ErrInvalid, "net/http sends a value of its own for this Header")
+	case slices.Contains(ofConnection, name):
+		return t.fail(keycote.ErrInvalid, "this Header belongs to the connection, not to the endpoint")
 	}
 	return nil
 }
 
-// notSent are headers that net/http takes out of a request's Header before it sends the rest.
-var notSent = []string{"Host", "Content-Length", "Transfer-Encoding", "Trailer"}
+// isFieldValue reports whether net/http sends s as part of a header.
+func isFieldValue(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
+}
 
 // repeating are the methods to which a server answers with the request, its credential included: RFC 9110, section
 // 9.3.8, forbids to send one along.

@@ -3,6 +3,7 @@ package keyhttp
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -189,6 +190,17 @@ func TestTransportRefuses(t *testing.T) {
 		{"a template without the key", func(t *Transport, _ *http.Request) { t.Template = "Bearer" }, keycote.ErrInvalid},
 		{"a template with two", func(t *Transport, _ *http.Request) { t.Template = "{key}{key}" }, keycote.ErrInvalid},
 		{"a header that is not sent", func(t *Transport, _ *http.Request) { t.Header = "host" }, keycote.ErrInvalid},
+		{"a header of the connection", func(t *Transport, _ *http.Request) { t.Header = "connection" }, keycote.ErrInvalid},
+		{"TE", func(t *Transport, _ *http.Request) { t.Header = "TE" }, keycote.ErrInvalid},
+		{"Upgrade", func(t *Transport, _ *http.Request) { t.Header = "Upgrade" }, keycote.ErrInvalid},
+		{"Keep-Alive", func(t *Transport, _ *http.Request) { t.Header = "Keep-Alive" }, keycote.ErrInvalid},
+		{"Expect", func(t *Transport, _ *http.Request) { t.Header = "Expect" }, keycote.ErrInvalid},
+		{"Trailer", func(t *Transport, _ *http.Request) { t.Header = "trailer" }, keycote.ErrInvalid},
+		{"a length", func(t *Transport, _ *http.Request) { t.Header = "Content-Length" }, keycote.ErrInvalid},
+		{"a proxy's header", func(t *Transport, _ *http.Request) { t.Header = "Proxy-Authorization" }, keycote.ErrInvalid},
+		{"a header with a blank", func(t *Transport, _ *http.Request) { t.Header = "a b" }, keycote.ErrInvalid},
+		{"a template with a line break", func(t *Transport, _ *http.Request) { t.Template = "a\n{key}" }, keycote.ErrInvalid},
+		{"a template with DEL", func(t *Transport, _ *http.Request) { t.Template = "{key}\x7f" }, keycote.ErrInvalid},
 		{"no Manager", func(t *Transport, _ *http.Request) { t.Manager = nil }, keycote.ErrInvalid},
 		{"no key", func(t *Transport, _ *http.Request) { t.KeyID = "" }, keycote.ErrInvalid},
 		{"another tenant's key", func(t *Transport, _ *http.Request) { t.Manager = t.Manager.Tenant("other") }, keycote.ErrNotFound},
@@ -208,6 +220,39 @@ func TestTransportRefuses(t *testing.T) {
 			require.EqualValues(t, 1, closed.Load())
 		})
 	}
+}
+
+// TestTransportSaysWhere: who reads that a request went to the wrong place reads which, and which was right.
+func TestTransportSaysWhere(t *testing.T) {
+	t.Parallel()
+	env := keytest.New(t, nil)
+	transport := &Transport{Manager: env.Manager, KeyID: add(t, env, "https://api.example.com/v1")}
+	_, err := get(t, transport, "https://example.com/v1?a=b")
+	require.EqualError(t, errors.Unwrap(err), "keycote: use "+transport.KeyID+": address: "+
+		"the request goes to https://example.com:443, the credential belongs to https://api.example.com:443")
+}
+
+// TestTransportCountsWhatIsOpened: a use is one although the guard keeps it from being sent, and none where the
+// Transport itself is wrong.
+func TestTransportCountsWhatIsOpened(t *testing.T) {
+	t.Parallel()
+	env := keytest.New(t, nil)
+	id := add(t, env, "https://127.0.0.1:8443")
+	uses := func() (n int64) {
+		require.NoError(t, env.Manager.Flush(t.Context()))
+		rows, err := env.Store.Usage(t.Context(), keycote.UsageQuery{KeyID: id, Limit: 100})
+		require.NoError(t, err)
+		for _, row := range rows {
+			n += row.N
+		}
+		return n
+	}
+	_, err := get(t, &Transport{Manager: env.Manager, KeyID: id, Template: "a\n{key}"}, "https://127.0.0.1:8443")
+	require.ErrorIs(t, err, keycote.ErrInvalid)
+	require.Zero(t, uses())
+	_, err = get(t, &Transport{Manager: env.Manager, KeyID: id}, "https://127.0.0.1:8443")
+	require.ErrorIs(t, err, codePrivateAddress)
+	require.EqualValues(t, 1, uses())
 }
 
 // TestTransportOrigin: what is the same origin in other words is allowed, and plain http where the endpoint is http.
@@ -268,6 +313,10 @@ func TestTransportRedirect(t *testing.T) {
 	for i, path := range []string{"/outside", "/clear", "/user"} {
 		_, err = get(t, transport, base+path)
 		require.ErrorIs(t, err, keycote.ErrAddress, path)
+		if path != "/user" { // which does not say for certain where it goes
+			to := map[string]string{"/outside": other.URL, "/clear": clear.URL}[path]
+			require.ErrorContains(t, err, "the request goes to "+to+", the credential belongs to "+base)
+		}
 		require.EqualValues(t, 3+i, calls.Load())
 	}
 	require.Zero(t, strays.Load())
