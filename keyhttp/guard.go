@@ -44,12 +44,14 @@ var errUpgrade = errors.New("keyhttp: the guard lets no endpoint switch protocol
 // Guard is safe for concurrent use, must not be copied, and its fields must not be changed after its first use.
 type Guard struct {
 	// AllowNets are networks that may be reached though they are special. An entry with bits beyond its length opens
-	// nothing. Where it holds forms of IPv4 (64:ff9b::/96, for hosts behind DNS64; 6to4, Teredo), the IPv4 address inside
-	// is judged as well. In 64:ff9b:1::/48 name a NAT64 prefix in its own length: it says where that address stands.
+	// nothing, and the refusal says so. Where it holds forms of IPv4 (64:ff9b::/96, for hosts behind DNS64; 6to4, Teredo),
+	// the IPv4 address inside is judged as well. In 64:ff9b:1::/48 name a NAT64 prefix in its own length: it says where
+	// that address stands.
 	AllowNets []netip.Prefix
 
 	// AllowHosts are names that may lead anywhere their DNS says, and addresses that may be dialled: "nas.local",
-	// "10.0.0.5". Who answers for such a name decides what is reached. An entry that is no host opens nothing.
+	// "10.0.0.5". Who answers for such a name decides what is reached. An entry that is no host, such as a URL or
+	// "10.0.0.5:8080", opens nothing, and the refusal says so.
 	AllowHosts []string
 
 	// AllowPorts are all the ports there are. nil: 80, 443, and those from 1024 on, without the ones that the Fetch
@@ -57,8 +59,12 @@ type Guard struct {
 	AllowPorts []uint16
 
 	ConnectTimeout time.Duration // resolving and dialling, and once more the TLS handshake; 0: 5 s
-	Timeout        time.Duration // to the end of a response's body; 0: 60 s and what connecting may take; negative: none
 	MaxBody        int64         // bytes of a response's body, unpacked; 0: 10 MiB, negative: no bound
+
+	// Timeout is from the request to the end of the response's body. 0: 60 s and what connecting may take; negative:
+	// none. As with any [http.Transport], neither it nor the context ends a Read of the request's own body that blocks,
+	// such as of an [io.Pipe] that nobody writes to: RoundTrip returns when that does.
+	Timeout time.Duration
 
 	RootCAs  *x509.CertPool // nil: the system's
 	Resolver *net.Resolver  // nil: net.DefaultResolver

@@ -1,6 +1,7 @@
 package keyhttp
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -35,9 +36,12 @@ type GuardError struct {
 	Host string       // as it was asked for; empty when there is none
 	Port string
 	Addr netip.Addr // that Host led to; invalid when it was refused before it was resolved
+
+	ignored string // which entries of the guard's open nothing because they are malformed, by their places
 }
 
-// Error names host, port and address.
+// Error names host, port and address, and what opens an address that is private: also which entries of AllowHosts and
+// AllowNets do not because they are malformed.
 func (e *GuardError) Error() string {
 	s := "keyhttp: the guard refuses "
 	switch {
@@ -51,7 +55,15 @@ func (e *GuardError) Error() string {
 	if e.Addr.IsValid() {
 		s += " at " + e.Addr.String()
 	}
-	return s + ": " + string(e.Code)
+	s += ": " + string(e.Code)
+	if e.Code != codePrivateAddress {
+		return s
+	}
+	s += " (Guard.AllowHosts"
+	if e.Addr.IsValid() {
+		s += " or Guard.AllowNets"
+	}
+	return s + " opens it" + e.ignored + ")"
 }
 
 // Unwrap returns the violation.
@@ -73,19 +85,25 @@ type policy struct {
 	nets  []netip.Prefix
 	hosts map[string]bool
 	ports []uint16 // nil: by rule
+
+	ignored string // for GuardError
 }
 
 func newPolicy(nets []netip.Prefix, hosts []string, ports []uint16) *policy {
 	p := &policy{hosts: make(map[string]bool, len(hosts)), ports: slices.Clone(ports)}
-	for _, n := range nets {
+	for i, n := range nets {
 		if n.IsValid() && n == n.Masked() {
 			p.nets = append(p.nets, special.Network(n))
+			continue
 		}
+		p.ignored += fmt.Sprintf("; AllowNets[%d] is malformed or has bits beyond its length, and opens nothing", i)
 	}
-	for _, h := range hosts {
+	for i, h := range hosts {
 		if key, _, ok := special.Host(h); ok {
 			p.hosts[key] = true
+			continue
 		}
+		p.ignored += fmt.Sprintf("; AllowHosts[%d] is no host, and opens nothing", i) // it may be a URL with a password
 	}
 	return p
 }
@@ -134,7 +152,7 @@ func (p *policy) judge(host, port string) (opened bool, err error) {
 	case p.hosts[key]:
 		return true, nil
 	case addr.IsValid() && special.Closed(addr, p.nets):
-		return false, &GuardError{Code: codePrivateAddress, Host: host, Port: port, Addr: addr}
+		return false, p.private(host, port, addr)
 	case !addr.IsValid() && special.Number(key): // 127.1: an address to one resolver, a name to the next
 		return false, &GuardError{Code: codeSyntax, Host: host, Port: port}
 	}
@@ -149,7 +167,7 @@ func (p *policy) unresolved(host, port string) error {
 	}
 	key, addr, _ := special.Host(host)
 	if !addr.IsValid() && special.LocalName(key) {
-		return &GuardError{Code: codePrivateAddress, Host: host, Port: port}
+		return p.private(host, port, netip.Addr{})
 	}
 	return nil
 }
@@ -165,9 +183,13 @@ func (p *policy) control(network, address, host string, opened bool) error {
 	case !p.openPort(to.Port()):
 		return &GuardError{Code: codeNotAllowed, Host: host, Port: portString(to), Addr: to.Addr()}
 	case !opened && special.Closed(to.Addr(), p.nets):
-		return &GuardError{Code: codePrivateAddress, Host: host, Port: portString(to), Addr: to.Addr()}
+		return p.private(host, portString(to), to.Addr())
 	}
 	return nil
+}
+
+func (p *policy) private(host, port string, addr netip.Addr) error {
+	return &GuardError{Code: codePrivateAddress, Host: host, Port: port, Addr: addr, ignored: p.ignored}
 }
 
 // connected judges a connection that is made, on which nothing was sent yet: on Plan 9, package net calls no control.

@@ -365,6 +365,39 @@ func TestGuardOpens(t *testing.T) {
 	})
 }
 
+// TestGuardSaysHow: a refusal tells the operator what opens an address, and which of his entries do not, without a word
+// of them.
+func TestGuardSaysHow(t *testing.T) {
+	t.Parallel()
+	none := func(*http.Request) (*url.URL, error) { return url.Parse("http://proxy.example:3128") }
+	for _, tt := range []struct {
+		name  string
+		guard *Guard
+		url   string
+		want  string
+	}{
+		{"an address", &Guard{}, "http://127.0.0.1:8080",
+			`"127.0.0.1:8080" at 127.0.0.1: private_address (Guard.AllowHosts or Guard.AllowNets opens it)`},
+		{"a name behind a proxy", &Guard{Proxy: none}, "http://nas.local",
+			`"nas.local:80": private_address (Guard.AllowHosts opens it)`},
+		{"a port", &Guard{}, "http://example.com:22", `"example.com:22": not_allowed`},
+		{"entries that open nothing", &Guard{
+			AllowHosts: []string{"nas.local", "127.0.0.1:8080", "http://a:password@127.0.0.1"},
+			AllowNets:  []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.1/8")},
+		}, "http://127.0.0.1:8080", `"127.0.0.1:8080" at 127.0.0.1: private_address (Guard.AllowHosts or Guard.AllowNets ` +
+			`opens it; AllowNets[1] is malformed or has bits beyond its length, and opens nothing; ` +
+			`AllowHosts[1] is no host, and opens nothing; AllowHosts[2] is no host, and opens nothing)`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := get(t, tt.guard, tt.url)
+			var refused *GuardError
+			require.ErrorAs(t, err, &refused)
+			require.Equal(t, "keyhttp: the guard refuses "+tt.want, refused.Error())
+		})
+	}
+}
+
 // TestGuardMixed: of a name with private and public addresses only those that may be reached are.
 func TestGuardMixed(t *testing.T) {
 	t.Parallel()
