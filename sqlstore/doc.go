@@ -19,9 +19,10 @@
 //
 // Three settings matter:
 //
-//   - busy_timeout: how long a write waits for another process, in milliseconds. Without it the store's own writes wait for
-//     five seconds, and whatever else the host does on that database fails at the first collision.
-//   - journal_mode WAL: readers, and so every Verify, do not wait for a writer.
+//   - busy_timeout: how long a call waits for another one's lock, in milliseconds. Without it the store's own writes
+//     and reads are repeated for five seconds; whatever else the host does on that database, [Store.Tx] included, fails
+//     at the first collision.
+//   - journal_mode WAL: readers, and so every Verify, do not wait for a writer, nor its COMMIT for them.
 //   - synchronous FULL: what was acknowledged survives a power failure. NORMAL keeps the file whole, but may lose the
 //     last commits, and with them a revocation.
 //

@@ -35,12 +35,9 @@ func (s *Store) WithReplica(ctx context.Context, db *sql.DB, lag time.Duration) 
 	case lag <= 0:
 		return nil, errors.New("sqlstore: the replica's lag is not positive")
 	}
-	if err := checkSchema(ctx, session{d: s.d, q: db}); err != nil {
-		return nil, contextual(ctx, err)
-	}
 	r := &Store{db: db, d: s.d} // which is asked for Lookup, and nothing else
-	if err := r.prepare(ctx); err != nil {
-		return nil, contextual(ctx, errors.Join(err, r.Close()))
+	if err := r.open(ctx); err != nil {
+		return nil, err
 	}
 	whole := *s
 	whole.replica = replica{r, lag}

@@ -154,16 +154,26 @@ func (x session) one(ctx context.Context, dest []any, statement string, args ...
 
 func drain(rows *sql.Rows, each func(*sql.Rows) error) error {
 	defer func() { _ = rows.Close() }()
-	for rows.Next() {
+	some := false
+	for ; rows.Next(); some = true {
 		if err := each(rows); err != nil {
 			return err
 		}
 	}
-	if err := rows.Err(); err != nil {
+	switch err := rows.Err(); {
+	case err == nil:
+		return rows.Close()
+	case some:
+		return halfRead{err}
+	default:
 		return err
 	}
-	return rows.Close()
 }
+
+// halfRead is an error behind the first row: the statement must not be repeated, for each has been called.
+type halfRead struct{ error }
+
+func (e halfRead) Unwrap() error { return e.error }
 
 // maxRows are inserted by one statement at most: SQLite before 3.32 takes 999 parameters.
 const maxRows = 50

@@ -1,7 +1,6 @@
 package sqlstore
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -69,8 +68,8 @@ func sqliteAtomic(ctx context.Context, s *Store, fn func(session) error) (err er
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	conn, err := s.db.Conn(ctx)
-	if err != nil {
+	var conn *sql.Conn
+	if err := s.opening(ctx, func() (err error) { conn, err = s.db.Conn(ctx); return err }); err != nil {
 		return err
 	}
 	committed := false
@@ -81,7 +80,8 @@ func sqliteAtomic(ctx context.Context, s *Store, fn func(session) error) (err er
 		_ = conn.Close()
 	}()
 	x := session{d: s.d, q: conn, whole: true}
-	if err := sqliteBegin(ctx, x); err != nil {
+	timeout, err := sqliteBegin(ctx, x)
+	if err != nil {
 		return err
 	}
 	if err := fn(x); err != nil {
@@ -90,53 +90,45 @@ func sqliteAtomic(ctx context.Context, s *Store, fn func(session) error) (err er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	// From here on a cancelled call could not tell whether it happened.
-	if _, err := conn.ExecContext(context.WithoutCancel(ctx), "COMMIT"); err != nil {
+	// Without WAL it waits for those who read. One that has found the file locked has left the transaction as it was,
+	// and can be repeated or taken back; otherwise a cancelled call could not tell whether it happened.
+	err = whileBusy(ctx, timeout, func() error {
+		_, err := conn.ExecContext(context.WithoutCancel(ctx), "COMMIT")
 		return err
-	}
-	committed = true
-	return nil
+	})
+	committed = err == nil
+	return err
 }
 
 // sqliteBegin waits for the right to write as long as the connection's busy_timeout says, by asking every few
 // milliseconds. SQLite's own waiting asks the more rarely the longer it lasts, ten times a second in the end: beside a
 // process that writes without a pause, two such processes in a test, it found the file locked for all of five seconds.
-// It does not hear of a context's end either. Where none is set, which is how one of the drivers opens, five seconds are
-// waited: nobody means that a write fails at once whenever another one goes on.
-func sqliteBegin(ctx context.Context, x session) (err error) {
-	var timeout int64 // in milliseconds
-	if _, err := x.one(ctx, []any{&timeout}, "PRAGMA busy_timeout"); err != nil {
-		return err
+// It does not hear of a context's end either. It returns busy_timeout.
+func sqliteBegin(ctx context.Context, x session) (timeout time.Duration, err error) {
+	timeout, err = sqliteTimeout(ctx, x)
+	if err != nil {
+		return 0, err
 	}
 	if timeout > 0 {
 		if _, err := x.exec(ctx, "PRAGMA busy_timeout = 0"); err != nil {
-			return err
+			return 0, err
 		}
 		defer func() {
-			_, back := x.exec(context.WithoutCancel(ctx), "PRAGMA busy_timeout = "+strconv.FormatInt(timeout, 10))
-			if back != nil {
-				err = errors.Join(err, errSetting, back)
+			back := "PRAGMA busy_timeout = " + strconv.FormatInt(timeout.Milliseconds(), 10)
+			if _, wrong := x.exec(context.WithoutCancel(ctx), back); wrong != nil {
+				err = errors.Join(err, errSetting, wrong)
 			}
 		}()
 	}
-	for waited := time.Duration(0); ; {
-		_, err := x.exec(ctx, "BEGIN IMMEDIATE")
-		if err == nil || !sqliteBusy(err) || waited >= time.Duration(cmp.Or(timeout, 5000))*time.Millisecond {
-			return err
-		}
-		const least, spread = time.Millisecond, 2560 * time.Microsecond
-		waited += least + spread/2
-		if err := pause(ctx, least, spread); err != nil {
-			return err
-		}
+	begin := func() error { _, err := x.exec(ctx, "BEGIN IMMEDIATE"); return err }
+	if timeout == 0 {
+		return 0, whileBusy(ctx, 0, begin)
 	}
+	return timeout, repeat(ctx, timeout, begin)
 }
 
 // errSetting marks a connection that did not get its busy_timeout back.
 var errSetting = errors.New("sqlstore: the connection's busy_timeout could not be set again")
-
-// sqliteBusy knows the error by its text: drivers have no type in common, and all of them show SQLite's own words.
-func sqliteBusy(err error) bool { return strings.Contains(err.Error(), "database is locked") }
 
 // sqliteReset leaves no transaction on conn after why. Where BEGIN failed there may be none, which is no fault; a
 // connection of which that is not known is thrown away, and its transaction with it.

@@ -42,30 +42,45 @@ func New(ctx context.Context, db *sql.DB, d Dialect) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSchema(ctx, session{d: dia, q: db}); err != nil {
-		return nil, contextual(ctx, err)
-	}
 	s := &Store{db: db, d: dia, turn: make(chan struct{}, 1), sweeps: new(atomic.Uint32), getText: getStatement(dia)}
-	if err := s.nameChannel(ctx); err != nil {
-		return nil, contextual(ctx, err)
-	}
-	if err := s.prepare(ctx); err != nil {
-		return nil, contextual(ctx, errors.Join(err, s.Close()))
+	if err := s.open(ctx); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
-// prepare prepares the hot path: Lookup, and Get where the Store has a text for it, as a replica has not.
+// open looks at the database, and prepares what the Store will ask it. A file that another one holds is waited for.
+func (s *Store) open(ctx context.Context) error {
+	err := s.opening(ctx, func() error {
+		if err := checkSchema(ctx, session{d: s.d, q: s.db}); err != nil {
+			return err
+		}
+		if err := s.nameChannel(ctx); err != nil {
+			return err
+		}
+		return s.prepare(ctx)
+	})
+	if err != nil {
+		return contextual(ctx, errors.Join(err, s.Close()))
+	}
+	return nil
+}
+
+// prepare prepares the hot path: Lookup, and Get where the Store has a text for it, as a replica has not. Called again
+// it goes on where it has failed.
 func (s *Store) prepare(ctx context.Context) (err error) {
 	if !s.d.prepared {
 		return nil
 	}
-	if s.getText != "" {
+	if s.getText != "" && s.get == nil {
 		if s.get, err = s.db.PrepareContext(ctx, s.d.text(s.getText)); err != nil {
 			return err
 		}
 	}
 	for i := range s.lookup {
+		if s.lookup[i] != nil {
+			continue
+		}
 		if s.lookup[i], err = s.db.PrepareContext(ctx, s.d.text(lookupStatement(s.d, i+1))); err != nil {
 			return err
 		}
@@ -106,22 +121,32 @@ func (s *Store) Tx(tx *sql.Tx) *Store {
 func (s *Store) read(
 	ctx context.Context, each func(*sql.Rows) error, prepared *sql.Stmt, statement string, args ...any,
 ) error {
-	var err error
-	switch {
-	case s.tx != nil:
-		if err = s.takeTurn(ctx); err == nil {
+	if s.tx != nil {
+		err := s.takeTurn(ctx)
+		if err == nil {
 			err = session{d: s.d, q: s.tx, whole: s.d.embedded}.query(ctx, each, statement, args...)
 			<-s.turn
 		}
-	case prepared != nil:
-		var rows *sql.Rows
-		if rows, err = prepared.QueryContext(ctx, args...); err == nil {
-			err = drain(rows, each)
-		}
-	default:
-		err = session{d: s.d, q: s.db}.query(ctx, each, statement, args...)
+		return contextual(ctx, err)
+	}
+	err := s.readOnce(ctx, each, prepared, statement, args)
+	if err != nil && s.d.embedded && sqliteBusy(err) {
+		err = s.readAgain(ctx, err, func() error { return s.readOnce(ctx, each, prepared, statement, args) })
 	}
 	return contextual(ctx, err)
+}
+
+func (s *Store) readOnce(
+	ctx context.Context, each func(*sql.Rows) error, prepared *sql.Stmt, statement string, args []any,
+) error {
+	if prepared == nil {
+		return session{d: s.d, q: s.db}.query(ctx, each, statement, args...)
+	}
+	rows, err := prepared.QueryContext(ctx, args...)
+	if err != nil {
+		return err
+	}
+	return drain(rows, each)
 }
 
 // takeTurn waits until nobody else is in the view.
