@@ -63,6 +63,15 @@ func TestUnknownDialects(t *testing.T) {
 	}
 }
 
+func TestNilDatabase(t *testing.T) {
+	t.Parallel()
+	for _, d := range []sqlstore.Dialect{sqlstore.SQLite, sqlstore.Postgres, sqlstore.MySQL} {
+		require.EqualError(t, sqlstore.Migrate(t.Context(), nil, d), "sqlstore: the database is nil", d)
+		_, err := sqlstore.New(t.Context(), nil, d)
+		require.EqualError(t, err, "sqlstore: the database is nil", d)
+	}
+}
+
 // Migrate may be repeated, and be run at once from several pools; a store in use does not mind.
 func TestMigrateTwiceAndAtOnce(t *testing.T) {
 	t.Parallel()

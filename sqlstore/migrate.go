@@ -22,6 +22,9 @@ func Migrate(ctx context.Context, db *sql.DB, d Dialect) error {
 	if err != nil {
 		return err
 	}
+	if db == nil {
+		return errNoDatabase
+	}
 	steps, err := dia.steps()
 	if err != nil {
 		return err

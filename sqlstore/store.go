@@ -42,12 +42,17 @@ func New(ctx context.Context, db *sql.DB, d Dialect) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if db == nil {
+		return nil, errNoDatabase
+	}
 	s := &Store{db: db, d: dia, turn: make(chan struct{}, 1), sweeps: new(atomic.Uint32), getText: getStatement(dia)}
 	if err := s.open(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
+
+var errNoDatabase = errors.New("sqlstore: the database is nil")
 
 // open looks at the database, and prepares what the Store will ask it. A file that another one holds is waited for.
 func (s *Store) open(ctx context.Context) error {
