@@ -25,9 +25,11 @@ type Listening struct {
 var _ keycote.Notifier = (*Listening)(nil)
 
 // WithListener returns s with a way to hear of commits, for [keycote.New]. It fails on any database but PostgreSQL, on a
-// view of a transaction, and without a listener.
+// view of a transaction, on a closed Store, and without a listener.
 func (s *Store) WithListener(listen Listener) (*Listening, error) {
 	switch {
+	case s.closed.Load():
+		return nil, errClosed
 	case s.tx != nil:
 		return nil, errors.New("sqlstore: a view of a transaction does not listen")
 	case s.channel == "":

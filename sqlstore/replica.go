@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/keycote/keycote"
@@ -22,10 +23,12 @@ var _ keycote.Replicated = (*Store)(nil)
 // lag is the host's promise: whatever was committed longer ago is to be read in db. It has to be positive, and less
 // than MaxStale. The package's documentation says how to watch over it.
 //
-// WithReplica fails where [New] fails on db, on a view of a transaction, and with a copy already there. The Store that
+// WithReplica fails where [New] fails on db, on a view of a transaction, on a closed Store, and with a copy already there. The Store that
 // it returns goes on with all that s has, and closes it.
 func (s *Store) WithReplica(ctx context.Context, db *sql.DB, lag time.Duration) (*Store, error) {
 	switch {
+	case s.closed.Load():
+		return nil, errClosed
 	case s.tx != nil:
 		return nil, errors.New("sqlstore: a view of a transaction has no replica")
 	case s.replica.store != nil:
@@ -35,7 +38,7 @@ func (s *Store) WithReplica(ctx context.Context, db *sql.DB, lag time.Duration) 
 	case lag <= 0:
 		return nil, errors.New("sqlstore: the replica's lag is not positive")
 	}
-	r := &Store{db: db, d: s.d} // which is asked for Lookup, and nothing else
+	r := &Store{db: db, d: s.d, closed: new(atomic.Bool)} // which is asked for Lookup, and nothing else
 	if err := r.open(ctx); err != nil {
 		return nil, err
 	}

@@ -16,6 +16,8 @@ type Store struct {
 	d    *dialect
 	turn chan struct{} // held by the one writer of this Store, where there is room for one only
 
+	closed *atomic.Bool // shared with views, and with what WithReplica returns
+
 	replica replica // of WithReplica
 
 	tx     *sql.Tx // of a view
@@ -45,14 +47,20 @@ func New(ctx context.Context, db *sql.DB, d Dialect) (*Store, error) {
 	if db == nil {
 		return nil, errNoDatabase
 	}
-	s := &Store{db: db, d: dia, turn: make(chan struct{}, 1), sweeps: new(atomic.Uint32), getText: getStatement(dia)}
+	s := &Store{
+		db: db, d: dia, turn: make(chan struct{}, 1), closed: new(atomic.Bool), sweeps: new(atomic.Uint32),
+		getText: getStatement(dia),
+	}
 	if err := s.open(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-var errNoDatabase = errors.New("sqlstore: the database is nil")
+var (
+	errNoDatabase = errors.New("sqlstore: the database is nil")
+	errClosed     = errors.New("sqlstore: the Store is closed")
+)
 
 // open looks at the database, and prepares what the Store will ask it. A file that another one holds is waited for.
 func (s *Store) open(ctx context.Context) error {
@@ -93,11 +101,13 @@ func (s *Store) prepare(ctx context.Context) (err error) {
 	return nil
 }
 
-// Close gives back what the Store has prepared; the database stays open. On a view it does nothing.
+// Close gives back what the Store has prepared; the database stays open. Every call that begins afterwards fails, those
+// of views too; a Commit that has begun goes on. Closing again, and closing a view, does nothing.
 func (s *Store) Close() error {
 	if s.tx != nil {
 		return nil
 	}
+	s.closed.Store(true)
 	var errs []error
 	for _, stmt := range append(s.lookup[:], s.get) {
 		if stmt != nil {
@@ -116,7 +126,8 @@ func (s *Store) Close() error {
 // When taking a savepoint back fails, the view refuses every further call, and the host must roll tx back.
 func (s *Store) Tx(tx *sql.Tx) *Store {
 	return &Store{
-		db: s.db, d: s.d, tx: tx, turn: make(chan struct{}, 1), sweeps: s.sweeps, channel: s.channel, getText: s.getText,
+		db: s.db, d: s.d, tx: tx, turn: make(chan struct{}, 1), closed: s.closed, sweeps: s.sweeps, channel: s.channel,
+		getText: s.getText,
 	}
 }
 
@@ -126,6 +137,9 @@ func (s *Store) Tx(tx *sql.Tx) *Store {
 func (s *Store) read(
 	ctx context.Context, each func(*sql.Rows) error, prepared *sql.Stmt, statement string, args ...any,
 ) error {
+	if s.closed.Load() {
+		return errClosed
+	}
 	if s.tx != nil {
 		err := s.takeTurn(ctx)
 		if err == nil {
@@ -148,7 +162,10 @@ func (s *Store) readOnce(
 		return session{d: s.d, q: s.db}.query(ctx, each, statement, args...)
 	}
 	rows, err := prepared.QueryContext(ctx, args...)
-	if err != nil {
+	switch {
+	case err != nil && s.closed.Load(): // since read has looked
+		return errClosed
+	case err != nil:
 		return err
 	}
 	return drain(rows, each)
@@ -173,6 +190,9 @@ var errBrokenView = errors.New("sqlstore: a commit could not be taken back: roll
 // write runs fn whole or not at all, and again when the database has ended it for the sake of another. In a view that
 // is for the host to do, whose transaction has ended with it.
 func (s *Store) write(ctx context.Context, fn func(session) error) error {
+	if s.closed.Load() {
+		return errClosed
+	}
 	if s.tx != nil {
 		return s.savepoint(ctx, fn)
 	}
