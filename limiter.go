@@ -46,7 +46,12 @@ const limiterPatience = time.Second
 // Limits says how much is left of the key's [Limit] after this use: of its rate, of its quota, or of both in this order.
 // It is empty for a key without a Limit, for a credential, and when the Limiter could not be asked and
 // Options.LimitFailOpen let the use through.
-func (g Grant) Limits() []LimitState { return slices.Clone(g.limits) }
+func (g Grant) Limits() []LimitState {
+	if g.limits == nil {
+		return nil
+	}
+	return slices.Clone(*g.limits)
+}
 
 // limited reports whether there is anything to count.
 func (l *Limit) limited() bool { return l.Rate > 0 && l.Per > 0 || l.Quota > 0 && l.Period > 0 }

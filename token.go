@@ -93,9 +93,24 @@ func (t *issued) String() string {
 	return string(b)
 }
 
+// checksumTables say what a byte does to a sum with none to three more behind it, so that four are taken at a time.
+var checksumTables = func() (t [4][256]uint32) {
+	t[0] = *crc32.IEEETable
+	for n := 1; n < len(t); n++ {
+		for i, sum := range t[n-1] {
+			t[n][i] = crc32.IEEETable[byte(sum)] ^ sum>>8
+		}
+	}
+	return t
+}()
+
 // checksum is crc32.ChecksumIEEE over a string, which that would have to copy.
 func checksum(s string) uint32 {
 	sum := ^uint32(0)
+	for t := &checksumTables; len(s) >= 4; s = s[4:] {
+		sum ^= uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24
+		sum = t[3][byte(sum)] ^ t[2][byte(sum>>8)] ^ t[1][byte(sum>>16)] ^ t[0][sum>>24]
+	}
 	for i := range len(s) {
 		sum = crc32.IEEETable[byte(sum)^s[i]] ^ sum>>8
 	}

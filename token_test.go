@@ -3,6 +3,7 @@ package keycote
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"hash/crc32"
 	"math/big"
 	"strings"
 	"testing"
@@ -266,4 +267,12 @@ func FuzzToken(f *testing.F) {
 		require.True(t, ok)
 		require.Equal(t, tok, back)
 	})
+}
+
+func TestChecksumIsIEEEs(t *testing.T) {
+	t.Parallel()
+	for n := range 100 {
+		b := randomMessage(n)
+		require.Equal(t, crc32.ChecksumIEEE(b), checksum(string(b)))
+	}
 }

@@ -55,7 +55,7 @@ func (m *Manager) Use(ctx context.Context, id string, r Request) (Grant, Secret,
 	rec.strip()
 	return Grant{
 		KeyID: rec.id, Tenant: rec.tenant, App: rec.app, Owner: rec.owner, Version: k.version, ExpiresAt: expires,
-		Endpoint: endpoint, of: rec, at: now,
+		Endpoint: endpoint, of: rec, at: now.UnixMicro(),
 	}, secret, nil
 }
 

@@ -30,8 +30,8 @@ type Grant struct {
 	ExpiresAt     time.Time
 	Endpoint      string // of Use
 	of            granted
-	at            time.Time
-	limits        []LimitState
+	at            int64         // when it was granted, in microseconds
+	limits        *[]LimitState // nil: there are none, as for most; a Grant is copied at every turn
 }
 
 // granted is what a Grant is of: a record of its own, stripped, or an entry of the cache.
@@ -82,7 +82,11 @@ func (m *Manager) Verify(ctx context.Context, token string, r Request) (Grant, e
 	m.countUse(ctx, f.standing, f.entry, r, now)
 	g := Grant{
 		KeyID: f.id, Tenant: f.tenant, App: f.app, Owner: f.owner, Version: f.number, Superseded: f.superseded,
-		ExpiresAt: f.expiresAt(), at: now, limits: limits,
+		ExpiresAt: f.expiresAt(), at: now.UnixMicro(),
+	}
+	if len(limits) > 0 {
+		kept := limits
+		g.limits = &kept
 	}
 	if f.rec == nil {
 		g.of = f.entry
@@ -401,7 +405,7 @@ func (g Grant) Key() *Key {
 	if g.of == nil {
 		return nil
 	}
-	return g.of.key(g.at, nil)
+	return g.of.key(time.UnixMicro(g.at), nil)
 }
 
 // Allows reports whether the key's scopes meet all of scopes, by the rule that Verify uses. The zero Grant allows
