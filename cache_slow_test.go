@@ -71,7 +71,7 @@ func TestASlowStoreMakesNoQueue(t *testing.T) {
 						require.ErrorIs(t, err, c.want)
 					}
 				}), c.most)
-				require.LessOrEqual(t, h.lookups.Load(), int64(8))
+				require.LessOrEqual(t, h.lookups.Load(), int64(15)) // a second and a half apart, and not 40
 			})
 		})
 	}
