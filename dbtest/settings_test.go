@@ -15,7 +15,7 @@ import (
 // A connection that would see the past, or what is not there, is refused: by Migrate, by New, and as a replica.
 func TestConnectionsThatAreRefused(t *testing.T) {
 	onEach(t, "settings of a connection", onceEach, func(t *testing.T, e *engine) {
-		store, _, here := e.fresh(t)
+		_, base, here := e.fresh(t)
 		isolation := "?transaction_isolation="
 		if e.server != nil && strings.Contains(e.server.version, "MariaDB") {
 			isolation = "?tx_isolation="
@@ -46,7 +46,7 @@ func TestConnectionsThatAreRefused(t *testing.T) {
 			db := p.open(t)
 			migrated := sqlstore.Migrate(t.Context(), db, p.dialect)
 			opened, failed := sqlstore.New(t.Context(), db, p.dialect)
-			whole, copied := store.WithReplica(t.Context(), db, time.Second)
+			whole, copied := here.store(t, base).WithReplica(t.Context(), db, time.Second)
 			for _, err := range []error{migrated, failed, copied} {
 				if want == "" {
 					require.NoError(t, err, setting)

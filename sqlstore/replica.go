@@ -23,8 +23,8 @@ var _ keycote.Replicated = (*Store)(nil)
 // lag is the host's promise: whatever was committed longer ago is to be read in db. It has to be positive, and less
 // than MaxStale. The package's documentation says how to watch over it.
 //
-// WithReplica fails where [New] fails on db, on a view of a transaction, on a closed Store, and with a copy already there. The Store that
-// it returns goes on with all that s has, and closes it.
+// WithReplica fails where [New] fails on db, on a view of a transaction, on a closed Store, and with a copy already there.
+// The Store that it returns goes on with all that s has, and closes it.
 func (s *Store) WithReplica(ctx context.Context, db *sql.DB, lag time.Duration) (*Store, error) {
 	switch {
 	case s.closed.Load():
