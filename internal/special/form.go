@@ -19,6 +19,9 @@ func Host(host string) (key string, addr netip.Addr, ok bool) {
 		return addr.Unmap().String(), addr, addr.Zone() == "" && (addr.Is6() || !bracketed)
 	}
 	key = strings.ToLower(strings.TrimSuffix(host, "."))
+	if addr, err := netip.ParseAddr(key); err == nil && addr.Is4() { // 127.0.0.1. is no name either
+		return key, addr, !bracketed
+	}
 	return key, netip.Addr{}, !bracketed && Name(key)
 }
 

@@ -12,7 +12,7 @@ func TestHost(t *testing.T) {
 	label := strings.Repeat("a", 63)
 	for _, tt := range []struct{ host, key string }{
 		{"NAS.example.", "nas.example"}, {"redis", "redis"}, {"a_b-c.example", "a_b-c.example"},
-		{"10.0.0.5", "10.0.0.5"}, {"::ffff:10.0.0.5", "10.0.0.5"}, {"[::ffff:10.0.0.5]", "10.0.0.5"},
+		{"10.0.0.5", "10.0.0.5"}, {"10.0.0.5.", "10.0.0.5"}, {"::ffff:10.0.0.5", "10.0.0.5"}, {"[::ffff:10.0.0.5]", "10.0.0.5"},
 		{"[0:0::1]", "::1"}, {"0:0::1", "::1"}, {label + ".example", label + ".example"},
 		{strings.Repeat("a.", 126) + "a", strings.Repeat("a.", 126) + "a"},
 		{"", ""}, {".", ""}, {"..", ""}, {"a..b", ""}, {".a", ""}, {"a..", ""}, {"*", ""}, {"a b", ""}, {"é.example", ""},
@@ -32,7 +32,7 @@ func TestHost(t *testing.T) {
 // FuzzHost: whatever is typed, what is compared is a plain name or an address, and says so itself.
 func FuzzHost(f *testing.F) {
 	for _, s := range []string{"", ".", "nas.local", "NAS.Local.", "[::1]", "::ffff:127.0.0.1", "fe80::1%lo", "a..b",
-		"127.1", "é", "*"} {
+		"127.1", "é", "*", "0.0.0.0.", "::1."} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
