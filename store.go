@@ -102,7 +102,8 @@ type Notifier interface {
 // itself is asked when the copy has no such key, fails or takes more than a second (then for ten seconds), answers with
 // two records, with one that is older than what is known, or with a version whose first use has to be written down; and
 // for a key that this process has changed, or heard a change of, within lag. For as long the Store alone is asked after
-// New, and whenever changes may have been missed. So the next call sees a change of the same process. Everything but Verify reads the Store itself, and so does a view of [Manager.In].
+// New, and whenever changes may have been missed. So the next call sees a change of the same process. Everything but
+// Verify reads the Store itself, and so does a view of [Manager.In].
 type Replicated interface {
 	// Replica returns the copy's Lookup, by the contract of Store's, and what it may lag behind: it MUST show all that
 	// was committed more than lag before it was called. A nil lookup: there is no copy. It is called once, by New.
