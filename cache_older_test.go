@@ -88,3 +88,22 @@ func TestAFeedEntryMakesNobodyForget(t *testing.T) {
 	_, err = here.Verify(t.Context(), token, keycote.Request{})
 	require.ErrorIs(t, err, keycote.ErrTampered)
 }
+
+// Nor does a feed that was taken away, upon which everything that is cached is dropped.
+func TestALostFeedMakesNobodyForget(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	here := w.another(&keycote.Options{MaxStale: stale})
+	k, token := issueCached(t, w.Manager, "k")
+	older := w.raw(k.ID)
+	_, err := w.Disable(t.Context(), k.ID, "")
+	require.NoError(t, err)
+	_, err = here.Verify(t.Context(), token, keycote.Request{})
+	require.ErrorIs(t, err, keycote.ErrDisabled)
+	putBack(t, w, "", older)
+	require.Empty(t, here.Follow(t.Context(), "no position"), "the feed does not know it")
+	lookups := w.store.readsOf("lookup")
+	_, err = here.Verify(t.Context(), token, keycote.Request{})
+	require.ErrorIs(t, err, keycote.ErrTampered)
+	require.Greater(t, w.store.readsOf("lookup"), lookups, "it was read again")
+}

@@ -23,7 +23,8 @@
 //
 // Both kinds share one life: Add or Issue, then Use or Verify, [Manager.Rotate] with an overlap, [Manager.Update],
 // [Manager.Disable] and [Manager.Enable], expiry, [Manager.Revoke], [Manager.Delete]; [Manager.DisableAll] and
-// [Manager.RevokeAll] end many keys at once. [Manager.Get], [Manager.List] and [Manager.Page] show what may be known about a key without knowing it; [Manager.Events] tells who did what.
+// [Manager.RevokeAll] end many keys at once. [Manager.Get], [Manager.List] and [Manager.Page] show what may be known about
+// a key without knowing it; [Manager.Events] tells who did what.
 //
 // # Who calls
 //

@@ -98,7 +98,8 @@ const defaultPrefix = "kc"
 //
 // It fails with [ErrInvalid] on options that make no sense (a malformed Prefix, two KEKs of one id, a negative
 // duration, a MaxStale that is not more than the lag of the store's [Replicated]); with [ErrKEK] when the KEK does not
-// open what is there, and the error names the KEK found and the one given; with [ErrTampered] on a store that has lost its keyrings; with [ErrUnavailable] when the store cannot be asked.
+// open what is there, and the error names the KEK found and the one given; with [ErrTampered] on a store that has lost
+// its keyrings; with [ErrUnavailable] when the store cannot be asked.
 func New(ctx context.Context, store Store, kek KEK, opts *Options) (*Manager, error) {
 	if opts == nil {
 		opts = &Options{}
